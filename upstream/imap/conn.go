@@ -1,0 +1,264 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	imap2 "github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/imap/imapguard"
+)
+
+// conn is one authenticated connection: go-imap's client over a guard, one
+// command at a time. It is not safe for concurrent use.
+type conn struct {
+	store  *Store
+	guard  *imapguard.Conn
+	client *imapclient.Client
+	caps   capabilities
+	dead   bool // no further command may be sent
+	closed bool
+}
+
+// newConn hands an authenticated dialogue over to go-imap's client.
+func newConn(s *Store, d *dialogue) *conn {
+	// UTF8 and IMAP4rev2 would change how the library writes mailbox names
+	// without having been enabled.
+	shown := maps.Clone(d.caps)
+	delete(shown, "IMAP4REV2")
+	delete(shown, "UTF8=ACCEPT")
+	shown["IMAP4REV1"] = true
+	names := slices.Sorted(maps.Keys(shown))
+	for i, n := range names {
+		if n == "IMAP4REV1" {
+			names[i] = "IMAP4rev1" // as the library spells it
+		}
+	}
+	d.guard.Handover(names)
+	c := &conn{store: s, guard: d.guard, caps: d.caps, client: imapclient.New(d.guard, nil)}
+	if c.client.WaitGreeting() != nil {
+		c.dead = true
+	}
+	c.guard.End()
+	s.o.Trace.connection(1)
+	return c
+}
+
+// alive reports whether a command may be sent: no command failed halfway, and
+// the server has not closed the connection as far as is known.
+func (c *conn) alive() bool {
+	if c.dead {
+		return false
+	}
+	select {
+	case <-c.client.Closed():
+		return false
+	default:
+		return true
+	}
+}
+
+// do runs one command, f, within limit. If ctx or the limit ends first the
+// connection is closed under it. An error that is not the server's tagged reply
+// leaves the connection dead.
+func (c *conn) do(ctx context.Context, op string, limit time.Duration, e imapguard.Expect, f func() error) error {
+	if !c.alive() {
+		return failf(upstream.Unavailable, op, "the connection to the server is lost")
+	}
+	start := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+	defer cancel()
+	c.guard.Begin(e)
+	stop := context.AfterFunc(ctx, func() { c.guard.Abort() })
+	err := f()
+	aborted := !stop()
+	if err != nil {
+		if !refused(err) || aborted {
+			c.abandon()
+		}
+		err = classify(ctx, op, err, c.guard.Status())
+	} else if aborted {
+		c.abandon() // answered in the last moment; the next command finds it out
+	}
+	if !c.dead {
+		c.guard.End()
+	}
+	c.store.traceEnd(op, start, err)
+	return err
+}
+
+// abandon closes the connection and waits for the client's reader to end. No
+// literal may be open.
+func (c *conn) abandon() {
+	c.dead = true
+	c.guard.Abort()
+	c.client.Close()
+}
+
+// close takes leave of the server without waiting for its answer.
+func (c *conn) close() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	if c.alive() {
+		c.dead = true
+		c.guard.Hurry(time.Second)
+		c.client.Logout()
+		c.guard.Close()
+	}
+	c.abandon()
+	c.store.o.Trace.connection(-1)
+}
+
+// mailbox is what SELECT or EXAMINE told.
+type mailbox struct {
+	exists       uint32
+	uidValidity  uint32
+	uidNext      uint32 // 0 if the server does not tell
+	hasHidden    bool   // some message may have the hidden keyword
+	canDelete    bool   // PERMANENTFLAGS admits \Deleted
+	canHide      bool   // PERMANENTFLAGS admits the hidden keyword
+	canSee       bool   // PERMANENTFLAGS admits \Seen
+	uidNotSticky bool
+	readOnly     bool
+}
+
+// selectMailbox is EXAMINE, or SELECT for UPDATE.
+func (c *conn) selectMailbox(ctx context.Context, readOnly bool) (mailbox, error) {
+	var m mailbox
+	err := c.do(ctx, opSelect, c.store.o.CommandTime, imapguard.Expect{}, func() error {
+		data, err := c.client.Select(c.store.o.Mailbox, &imap2.SelectOptions{ReadOnly: readOnly}).Wait()
+		if err != nil {
+			return err
+		}
+		// Without PERMANENTFLAGS all flags are permanent, RFC 3501 section
+		// 6.3.1.
+		free := !c.guard.Saw("PERMANENTFLAGS")
+		m = mailbox{
+			exists: data.NumMessages, uidValidity: data.UIDValidity, uidNext: uint32(data.UIDNext),
+			hasHidden:    hasFlag(data.Flags, HiddenKeyword) || hasFlag(data.PermanentFlags, HiddenKeyword),
+			canDelete:    free || hasFlag(data.PermanentFlags, string(imap2.FlagDeleted)),
+			canSee:       free || hasFlag(data.PermanentFlags, string(imap2.FlagSeen)),
+			canHide:      free || hasFlag(data.PermanentFlags, HiddenKeyword) || hasFlag(data.PermanentFlags, `\*`),
+			uidNotSticky: c.guard.Saw("UIDNOTSTICKY"),
+			readOnly:     c.guard.Saw("READ-ONLY"),
+		}
+		return nil
+	})
+	return m, err
+}
+
+func hasFlag(flags []imap2.Flag, name string) bool {
+	for _, f := range flags {
+		if strings.EqualFold(string(f), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// sizes calls list for each message of set; the UIDs come in any order.
+func (c *conn) sizes(ctx context.Context, set imap2.UIDSet, list func(uid uint32, size int64)) error {
+	return c.do(ctx, opList, c.store.o.ListTime, imapguard.Expect{List: list}, func() error {
+		return c.client.Fetch(set, &imap2.FetchOptions{UID: true, RFC822Size: true}).Close()
+	})
+}
+
+// search returns the UIDs that match, in any order, at most max of them.
+func (c *conn) search(ctx context.Context, criteria *imap2.SearchCriteria, max int) ([]uint32, error) {
+	var uids []uint32
+	over := false
+	take := func(uid uint32) {
+		if over = over || len(uids) == max; !over {
+			uids = append(uids, uid)
+		}
+	}
+	err := c.do(ctx, opSearch, c.store.o.ListTime, imapguard.Expect{Search: take}, func() error {
+		_, err := c.client.UIDSearch(criteria, nil).Wait()
+		return err
+	})
+	if err == nil && over {
+		err = failf(upstream.Unavailable, opSearch, "the server finds more than %d messages", max)
+	}
+	return uids, err
+}
+
+// addFlag adds one flag to the messages of set.
+func (c *conn) addFlag(ctx context.Context, set imap2.UIDSet, flag imap2.Flag) error {
+	return c.do(ctx, opStore, c.store.o.CommandTime, imapguard.Expect{}, func() error {
+		return c.client.Store(set, &imap2.StoreFlags{Op: imap2.StoreFlagsAdd, Silent: true, Flags: []imap2.Flag{flag}}, nil).Close()
+	})
+}
+
+// expunge removes the messages of set that are flagged \Deleted, and no other
+// (RFC 4315 section 2.1). Only with UIDPLUS.
+func (c *conn) expunge(ctx context.Context, set imap2.UIDSet) error {
+	return c.do(ctx, opExpunge, c.store.o.CommandTime, imapguard.Expect{}, func() error {
+		return c.client.UIDExpunge(set).Close()
+	})
+}
+
+// move moves the messages of set (RFC 6851 section 3.2). Only with MOVE:
+// without it the library would expunge what is not in set.
+func (c *conn) move(ctx context.Context, set imap2.UIDSet, to string) error {
+	return c.do(ctx, opMove, c.store.o.CommandTime, imapguard.Expect{}, func() error {
+		_, err := c.client.Move(set, to).Wait()
+		return err
+	})
+}
+
+// copy copies the n messages of set. Where the server tells what it copied
+// (RFC 4315 section 3), it has to be all of them.
+func (c *conn) copy(ctx context.Context, set imap2.UIDSet, n int, to string) error {
+	return c.do(ctx, opCopy, c.store.o.CommandTime, imapguard.Expect{}, func() error {
+		data, err := c.client.Copy(set, to).Wait()
+		if err != nil {
+			return err
+		}
+		if len(data.SourceUIDs) > 0 {
+			if got := count(data.SourceUIDs); got != uint64(n) {
+				return failf(upstream.Unavailable, opCopy, "the server copied %d of %d messages", got, n)
+			}
+		}
+		return nil
+	})
+}
+
+func (c *conn) noop(ctx context.Context) error {
+	return c.do(ctx, opNoop, c.store.o.CommandTime, imapguard.Expect{}, func() error {
+		return c.client.Noop().Wait()
+	})
+}
+
+// trash returns the name of the mailbox with the \Trash use (RFC 6154 section
+// 2), which servers write in any case of letters.
+func (c *conn) trash(ctx context.Context) (string, error) {
+	var options *imap2.ListOptions
+	if c.caps["SPECIAL-USE"] {
+		options = &imap2.ListOptions{SelectSpecialUse: true}
+	}
+	var name string
+	err := c.do(ctx, opMailboxes, c.store.o.CommandTime, imapguard.Expect{}, func() error {
+		list := c.client.List("", "*", options)
+		for m := list.Next(); m != nil; m = list.Next() {
+			for _, attr := range m.Attrs {
+				if name == "" && strings.EqualFold(string(attr), `\Trash`) {
+					name = m.Mailbox
+				}
+			}
+		}
+		return list.Close()
+	})
+	if err == nil && name == "" {
+		err = fail(upstream.Internal, opMailboxes, errors.New(`the server names no mailbox with the \Trash use; name the trash mailbox in the configuration`))
+	}
+	return name, err
+}

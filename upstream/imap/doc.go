@@ -1,0 +1,39 @@
+// Package imap shows one IMAP mailbox as a maildrop. It is the only package
+// that imports go-imap's client, which it drives over an imapguard.Conn, one
+// command at a time.
+//
+// How POP3 maps to IMAP:
+//
+//   - Login connects, secures and authenticates. Where STARTTLS is required and
+//     not to be had, no credential is sent.
+//   - Open is EXAMINE and one UID FETCH of sizes. The snapshot is what EXAMINE
+//     announced: exactly EXISTS messages, ascending by UID. A list that is
+//     short is never shown; it fails the login.
+//   - A unique-id is "<UIDVALIDITY>.<UID>" in decimal. This is a file format: it
+//     never changes.
+//   - Retrieve is UID FETCH BODY.PEEK[], streamed. TOP of a large message is
+//     fetched in growing pieces.
+//   - Update is a fresh SELECT and what the [Policy] says, on exactly the UIDs
+//     that were marked. Each step waits for the one before; in the end a UID
+//     SEARCH proves that nothing of the set is left.
+//
+// Invariants:
+//
+//   - Only UIDs address messages. A range is written only where every number in
+//     it was asked for.
+//   - Neither EXPUNGE without a UID set nor CLOSE is ever sent, nor anything
+//     that changes the mailbox outside Update.
+//   - Update changes nothing unless UIDVALIDITY is that of the snapshot, UIDNEXT
+//     has not fallen, and, on a new connection, each message at stake has the
+//     size of the snapshot.
+//   - The server's UIDVALIDITY has to be there and its UIDs have to be sticky:
+//     without them there are no unique-ids, and Open fails.
+//
+// Without UIDPLUS nothing can be expunged safely: messages are flagged \Deleted,
+// and every \Deleted message, whoever flagged it, is left out of snapshots. With
+// UIDPLUS they are shown. A message with the keyword popgate-hidden is never
+// shown.
+//
+// Limits: [Options] says how many messages, how long each step; package
+// imapguard bounds what the server may send.
+package imap

@@ -1,0 +1,33 @@
+// Package imapguard is the connection that stands between go-imap's client and
+// an IMAP server: a [net.Conn] that owns the deadlines, bounds what the server
+// may send, and hides from the client library what it cannot bear.
+//
+// A [Conn] lives in two phases. In the dialogue the caller speaks IMAP by hand,
+// a bounded line at a time: greeting, STARTTLS, authentication. After
+// [Conn.Handover] the library reads from it: first a synthetic PREAUTH greeting
+// with the capabilities, then the server's responses, filtered:
+//
+//   - Only the response types that the library needs go through; the rest
+//     (VANISHED, X-..., RECENT, EXPUNGE, flag updates) is swallowed, because
+//     an unknown response or fetch item makes the library drop the connection,
+//     and a flag update can take the place of an awaited body.
+//   - FETCH goes through only where the command in flight awaits a body
+//     ([Expect.Body]); a body whose UID comes after it gets the UID put before.
+//   - Listings and search results never reach the library: they are read here,
+//     without allocation, and given to [Expect.List] and [Expect.Search].
+//   - Response codes are folded to upper case, and flags of illegal characters
+//     are made legal.
+//   - The last NO, BAD, BYE or ALERT is kept, so that errors can tell the true
+//     cause ([Conn.Status]), and the response codes seen ([Conn.Saw]).
+//
+// Limits ([Limits]): octets of one response outside literals, nesting depth,
+// size of a literal that is no body, octets of one command's responses in all.
+// What breaks one is a [*Violation], and the connection is over. Literals that
+// are bodies pass with constant memory. The end of the stream inside a literal
+// is [ErrCut], never a clean end.
+//
+// Deadlines: each read has to make progress within Limits.Progress while a
+// command is in flight and within Limits.Idle otherwise; the clock stands while
+// the reader does not read, so a slow POP3 client trips nothing. Deadlines set
+// by the library are ignored.
+package imapguard

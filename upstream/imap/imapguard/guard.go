@@ -1,0 +1,226 @@
+package imapguard
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// bufferSize is the read buffer of a connection, and the longest line that is
+// looked at as a whole.
+const bufferSize = 4096
+
+// ErrCut says that the stream ended inside a literal or a response line.
+var ErrCut = errors.New("the server's stream ended inside a response")
+
+// A Violation is what a server did that no server may do. The connection is
+// over.
+type Violation struct{ Reason string }
+
+func (v *Violation) Error() string { return "protocol violation by the server: " + v.Reason }
+
+func violation(format string, args ...any) error {
+	return &Violation{Reason: fmt.Sprintf(format, args...)}
+}
+
+// Limits bounds what a server may do. Zero values mean the defaults.
+type Limits struct {
+	Progress time.Duration // for each read and write while a command is in flight; 60 s
+	Idle     time.Duration // for each read between commands; 30 min
+	Line     int           // octets of one response outside literals; 256 KiB
+	Literal  int64         // octets of a literal that is no body; 64 KiB
+	Depth    int           // nesting of parentheses; 16
+	Command  int64         // octets of all responses to one command, bodies aside; 128 MiB
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	set(&l.Progress, time.Minute)
+	set(&l.Idle, 30*time.Minute)
+	if l.Line <= 0 {
+		l.Line = 256 << 10
+	}
+	if l.Literal <= 0 {
+		l.Literal = 64 << 10
+	}
+	if l.Depth <= 0 {
+		l.Depth = 16
+	}
+	if l.Command <= 0 {
+		l.Command = 128 << 20
+	}
+	return l
+}
+
+// Expect says what the responses to the command in flight may bring. The
+// functions are called in the reader's goroutine, before the command's tagged
+// reply is passed on.
+type Expect struct {
+	List   func(uid uint32, size int64) // each FETCH with UID and RFC822.SIZE
+	Search func(uid uint32)             // each number of a SEARCH response
+	Body   uint32                       // the UID whose body is awaited; 0 for none
+}
+
+// Status is a status response of the server. Text is at most 200 octets of
+// printable ASCII.
+type Status struct {
+	Type string // OK, NO, BAD, BYE
+	Code string // response code in upper case, without its arguments
+	Text string
+}
+
+func (s Status) String() string {
+	if s.Code != "" {
+		return s.Type + " [" + s.Code + "] " + s.Text
+	}
+	return s.Type + " " + s.Text
+}
+
+// Conn is a guarded connection to an IMAP server. One goroutine reads; the
+// other methods are safe for concurrent use.
+type Conn struct {
+	base net.Conn // the transport, closed by Abort
+	conn net.Conn // base, or TLS over it
+	br   *bufio.Reader
+	lim  Limits
+
+	mu     sync.Mutex // deadlines and what follows
+	busy   bool
+	status Status
+	codes  []string
+
+	expect atomic.Pointer[Expect]
+	budget atomic.Int64
+
+	scan scanner // the reader's own
+}
+
+// New guards conn, whose transport is base: conn itself, or the connection
+// under its TLS. Nothing is read or written.
+func New(base, conn net.Conn, lim Limits) *Conn {
+	c := &Conn{base: base, conn: conn, lim: lim.withDefaults(), busy: true}
+	c.budget.Store(c.lim.Command)
+	c.expect.Store(&Expect{})
+	c.br = bufio.NewReaderSize(timedReader{c}, bufferSize)
+	return c
+}
+
+// timedReader arms the deadline before each read of the transport.
+type timedReader struct{ c *Conn }
+
+func (t timedReader) Read(p []byte) (int, error) {
+	t.c.armRead()
+	return t.c.conn.Read(p)
+}
+
+func (c *Conn) armRead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := c.lim.Idle
+	if c.busy {
+		d = c.lim.Progress
+	}
+	c.conn.SetReadDeadline(time.Now().Add(d))
+}
+
+// Begin says that a command is about to be sent and what may come of it.
+func (c *Conn) Begin(e Expect) {
+	c.expect.Store(&e)
+	c.budget.Store(c.lim.Command)
+	c.mu.Lock()
+	c.busy, c.status, c.codes = true, Status{}, c.codes[:0]
+	c.mu.Unlock()
+	c.armRead() // reaches a read that is already blocked
+}
+
+// End says that the command is over.
+func (c *Conn) End() {
+	c.expect.Store(&Expect{})
+	c.budget.Store(c.lim.Command)
+	c.mu.Lock()
+	c.busy = false
+	c.mu.Unlock()
+	c.armRead()
+}
+
+// Status returns the last NO, BAD, BYE or ALERT since Begin; its Type is empty
+// if there was none.
+func (c *Conn) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status
+}
+
+// Saw reports whether a status response since Begin carried the response code,
+// which is given in upper case.
+func (c *Conn) Saw(code string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.codes {
+		if s == code {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Conn) note(s Status) {
+	const maxCodes = 32
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.Code != "" && len(c.codes) < maxCodes {
+		c.codes = append(c.codes, s.Code)
+	}
+	if s.Type != "OK" || s.Code == "ALERT" {
+		c.status = s
+	}
+}
+
+// Write sends p within Limits.Progress.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	conn, progress := c.conn, c.lim.Progress
+	c.mu.Unlock()
+	conn.SetWriteDeadline(time.Now().Add(progress))
+	return conn.Write(p)
+}
+
+// Hurry shortens Limits.Progress: for a farewell that must not wait.
+func (c *Conn) Hurry(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lim.Progress = min(c.lim.Progress, d)
+}
+
+// Abort ends the connection at once: blocked reads and writes return.
+func (c *Conn) Abort() error { return c.base.Close() }
+
+// Close ends the connection, TLS with its closing alert.
+func (c *Conn) Close() error {
+	err := c.conn.Close()
+	c.base.Close()
+	return err
+}
+
+// LocalAddr returns the local address of the transport.
+func (c *Conn) LocalAddr() net.Addr { return c.base.LocalAddr() }
+
+// RemoteAddr returns the server's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.base.RemoteAddr() }
+
+// SetDeadline does nothing: the guard owns the deadlines.
+func (c *Conn) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing: the guard owns the deadlines.
+func (c *Conn) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing: the guard owns the deadlines.
+func (c *Conn) SetWriteDeadline(time.Time) error { return nil }

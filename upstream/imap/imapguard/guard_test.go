@@ -1,0 +1,315 @@
+package imapguard_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/popgate/popgate/upstream/imap/imapguard"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stream is a connection that gives fixed octets, in pieces of at most step.
+type stream struct {
+	net.Conn
+	r io.Reader
+}
+
+func (s *stream) Read(p []byte) (int, error)       { return s.r.Read(p) }
+func (s *stream) Write(p []byte) (int, error)      { return len(p), nil }
+func (s *stream) Close() error                     { return nil }
+func (s *stream) SetReadDeadline(time.Time) error  { return nil }
+func (s *stream) SetWriteDeadline(time.Time) error { return nil }
+
+func guard(input string, lim imapguard.Limits, one bool) *imapguard.Conn {
+	var r io.Reader = strings.NewReader(input)
+	if one {
+		r = iotest.OneByteReader(r)
+	}
+	s := &stream{r: r}
+	return imapguard.New(s, s, lim)
+}
+
+func TestFilter(t *testing.T) {
+	type listed struct {
+		uid  uint32
+		size int64
+	}
+	for _, tt := range []struct {
+		name   string
+		expect string // "", "body", "list", "search"
+		in     string
+		out    string // what the library gets
+		list   []listed
+		search []uint32
+	}{
+		{name: "tagged_replies_pass", in: "T1 OK done\r\n", out: "T1 OK done\r\n"},
+		{name: "codes_are_folded", in: "T1 OK [read-only] done\r\n* ok [uidnext 7] x\r\n", out: "T1 OK [READ-ONLY] done\r\n* ok [UIDNEXT 7] x\r\n"},
+		{name: "unknown_responses_are_swallowed", in: "* VANISHED 1:3\r\n* X-FOO {3}\r\nabc bar\r\n\r\n* 3 RECENT\r\n* 3 EXPUNGE\r\n* ID NIL\r\n* 3 EXISTS\r\n", out: "* 3 EXISTS\r\n"},
+		{name: "alerts_are_swallowed", in: "* OK [ALERT] hello\r\n* BYE gone\r\n", out: ""},
+		{name: "illegal_flags_are_made_legal", in: "* FLAGS (\\Seen a]b $x)\r\n* OK [PERMANENTFLAGS (\\Deleted q\"r \\*)] k\r\n",
+			out: "* FLAGS (\\Seen a_b $x)\r\n* OK [PERMANENTFLAGS (\\Deleted q_r \\*)] k\r\n"},
+		{name: "flag_updates_do_not_take_a_body's_place", expect: "body",
+			in:  "* 1 FETCH (UID 7 FLAGS (\\Seen))\r\n* 1 FETCH (UID 7 BODY[] {3}\r\na\r\n FLAGS ())\r\n",
+			out: "* 1 FETCH (UID 7 BODY[] {3}\r\na\r\n FLAGS ())\r\n"},
+		{name: "a_uid_behind_the_body_is_put_before", expect: "body",
+			in:  "* 1 FETCH (FLAGS () body[] {3}\r\n){4 UID 7)\r\n",
+			out: "* 1 FETCH (UID 7 FLAGS () body[] {3}\r\n){4 UID 7)\r\n"},
+		{name: "nil_and_quoted_bodies_pass", expect: "body",
+			in:  "* 1 FETCH (UID 7 BODY[] NIL)\r\n* 1 FETCH (UID 7 BODY[] \"a (\\\" {9}\")\r\n",
+			out: "* 1 FETCH (UID 7 BODY[] NIL)\r\n* 1 FETCH (UID 7 BODY[] \"a (\\\" {9}\")\r\n"},
+		{name: "no_body_passes_unasked", in: "* 1 FETCH (UID 7 BODY[] {3}\r\nabc)\r\nT1 OK\r\n", out: "T1 OK\r\n"},
+		{name: "a_literal_may_look_like_responses", expect: "body",
+			in:  "* 1 FETCH (UID 7 BODY[] {14}\r\n* BYE\r\nT1 OK\r\n)\r\nT1 OK\r\n",
+			out: "* 1 FETCH (UID 7 BODY[] {14}\r\n* BYE\r\nT1 OK\r\n)\r\nT1 OK\r\n"},
+		{name: "listings_are_tapped", expect: "list",
+			in:   "* 1 FETCH (UID 7 RFC822.SIZE 120)\r\n* 2 FETCH (RFC822.SIZE 9223372036854775807 UID 4294967295)\r\n* 2 EXISTS\r\nT1 OK\r\n",
+			out:  "* 2 EXISTS\r\nT1 OK\r\n",
+			list: []listed{{7, 120}, {4294967295, 9223372036854775807}}},
+		{name: "listings_with_other_items_are_tapped", expect: "list",
+			in:   "* 1 fetch (FLAGS (\\Seen \"(\") uid 7 MODSEQ (12) rfc822.size 120 X \"a)b\")\r\n* 2 FETCH (UID 8)\r\n* 3 FETCH (UID 9 RFC822.SIZE 5 X {2}\r\nab)\r\nT1 OK\r\n",
+			out:  "T1 OK\r\n",
+			list: []listed{{7, 120}}},
+		{name: "searches_are_tapped", expect: "search", in: "* SEARCH 5 4294967295  7\r\n* SEARCH\r\n* search 1 (MODSEQ 5)\r\nT1 OK\r\n", out: "T1 OK\r\n", search: []uint32{5, 4294967295, 7, 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, one := range []bool{false, true} {
+				c := guard(tt.in, imapguard.Limits{}, one)
+				var list []listed
+				var search []uint32
+				e := imapguard.Expect{}
+				switch tt.expect {
+				case "body":
+					e.Body = 7
+				case "list":
+					e.List = func(uid uint32, size int64) { list = append(list, listed{uid, size}) }
+				case "search":
+					e.Search = func(uid uint32) { search = append(search, uid) }
+				}
+				c.Begin(e)
+				got, err := io.ReadAll(c)
+				if err != nil {
+					t.Fatalf("one octet a read: %v: %v", one, err)
+				}
+				if string(got) != tt.out {
+					t.Errorf("the library got %q, want %q", got, tt.out)
+				}
+				if fmt.Sprint(list) != fmt.Sprint(tt.list) || fmt.Sprint(search) != fmt.Sprint(tt.search) {
+					t.Errorf("tapped %v and %v, want %v and %v", list, search, tt.list, tt.search)
+				}
+			}
+		})
+	}
+}
+
+func TestLongSearchResponsesAreTappedInPieces(t *testing.T) {
+	var in strings.Builder
+	in.WriteString("* SEARCH")
+	for i := 1; i <= 100_000; i++ {
+		fmt.Fprintf(&in, " %d", i)
+	}
+	in.WriteString("\r\nT1 OK\r\n")
+	c := guard(in.String(), imapguard.Limits{}, false)
+	next := uint32(1)
+	c.Begin(imapguard.Expect{Search: func(uid uint32) {
+		if uid != next {
+			t.Fatalf("got %d, want %d", uid, next)
+		}
+		next++
+	}})
+	if got, err := io.ReadAll(c); err != nil || string(got) != "T1 OK\r\n" || next != 100_001 {
+		t.Errorf("got %q, %v, up to %d", got, err, next)
+	}
+}
+
+// endless gives a prefix and then the same octets for ever.
+type endless struct{ prefix, loop string }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.prefix == "" {
+		e.prefix = e.loop
+	}
+	n := copy(p, e.prefix)
+	e.prefix = e.prefix[n:]
+	return n, nil
+}
+
+func TestViolationsEndTheConnection(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		in     io.Reader
+		expect imapguard.Expect
+	}{
+		{"endless_text", &endless{"* OK ", "x"}, imapguard.Expect{}},
+		{"endless_tagged_text", &endless{"T1 OK ", "x"}, imapguard.Expect{}},
+		{"endless_unknown_response", &endless{"* X ", "x"}, imapguard.Expect{}},
+		{"endless_search", &endless{"* SEARCH ", "1 "}, imapguard.Expect{Search: func(uint32) {}}},
+		{"endless_flood_of_lines", &endless{"", "* 1 EXISTS\r\n"}, imapguard.Expect{}},
+		{"endless_flood_of_swallowed_literals", &endless{"", "* X {3}\r\nabc\r\n"}, imapguard.Expect{}},
+		{"deep_parentheses", &endless{"* 1 FETCH (UID 7 BODYSTRUCTURE ", "("}, imapguard.Expect{}},
+		{"deep_parentheses_beside_a_body", &endless{"* 1 FETCH (UID 7 BODY[] NIL BODYSTRUCTURE ", "("}, imapguard.Expect{Body: 7}},
+		{"a_huge_literal_that_is_no_body", &endless{"* LIST () \"/\" {200000000}\r\n", "x"}, imapguard.Expect{}},
+		{"a_second_huge_literal_beside_a_body", &endless{"* 1 FETCH (UID 7 BODY[] {1}\r\nx X {200000000}\r\n", "x"}, imapguard.Expect{Body: 7}},
+		{"a_literal_of_over_63_bits", &endless{"* 1 FETCH (UID 7 BODY[] {99999999999999999999}\r\n", "x"}, imapguard.Expect{Body: 7}},
+		{"a_line_end_in_a_quoted_string", &endless{"* 1 FETCH (UID 7 BODY[] \"abc\r\n", "x"}, imapguard.Expect{Body: 7}},
+		{"uid_zero", &endless{"* 1 FETCH (UID 0 RFC822.SIZE 5)\r\n", "x"}, imapguard.Expect{List: func(uint32, int64) {}}},
+		{"a_size_of_over_63_bits", &endless{"* 1 FETCH (UID 1 RFC822.SIZE 9223372036854775808)\r\n", "x"}, imapguard.Expect{List: func(uint32, int64) {}}},
+		{"a_negative_size", &endless{"* 1 FETCH (UID 1 RFC822.SIZE -5)\r\n", "x"}, imapguard.Expect{List: func(uint32, int64) {}}},
+		{"a_search_result_of_over_32_bits", &endless{"* SEARCH 4294967296\r\n", "x"}, imapguard.Expect{Search: func(uint32) {}}},
+		{"a_search_result_that_is_no_number", &endless{"* SEARCH 1 x\r\n", "x"}, imapguard.Expect{Search: func(uint32) {}}},
+		{"a_search_result_of_zero", &endless{"* SEARCH 0\r\n", "x"}, imapguard.Expect{Search: func(uint32) {}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stream{r: tt.in}
+			c := imapguard.New(s, s, imapguard.Limits{Command: 1 << 20})
+			c.Begin(tt.expect)
+			_, err := io.Copy(io.Discard, c)
+			if _, ok := errors.AsType[*imapguard.Violation](err); !ok {
+				t.Errorf("Read ended in %v, want a *Violation", err)
+			}
+			if _, again := c.Read(make([]byte, 1)); again == nil {
+				t.Error("Read goes on after the violation")
+			}
+		})
+	}
+}
+
+func TestAStreamCutInsideAResponseIsNoCleanEnd(t *testing.T) {
+	const whole = "* 1 FETCH (UID 7 BODY[] {10}\r\n0123456789)\r\n"
+	for k := 1; k < len(whole); k++ {
+		c := guard(whole[:k], imapguard.Limits{}, false)
+		c.Begin(imapguard.Expect{Body: 7})
+		if _, err := io.Copy(io.Discard, c); !errors.Is(err, imapguard.ErrCut) {
+			t.Errorf("cut after %d octets: Read ended in %v, want ErrCut", k, err)
+		}
+	}
+}
+
+func TestStatusKeepsTheLastWord(t *testing.T) {
+	c := guard("* OK [ALERT] careful\r\n* OK [UIDNOTSTICKY] x\r\n* BYE [unavailable] so \x1b[1m long\x00\r\n", imapguard.Limits{}, false)
+	c.Begin(imapguard.Expect{})
+	io.Copy(io.Discard, c)
+	if got, want := c.Status().String(), "BYE [UNAVAILABLE] so ?[1m long?"; got != want {
+		t.Errorf("Status() = %q, want %q", got, want)
+	}
+	if !c.Saw("UIDNOTSTICKY") || c.Saw("READ-ONLY") {
+		t.Error("the response codes seen are not those that came")
+	}
+	c.Begin(imapguard.Expect{})
+	if c.Status().Type != "" || c.Saw("UIDNOTSTICKY") {
+		t.Error("Begin does not forget what came before")
+	}
+}
+
+func TestSilenceDuringACommandIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		c := imapguard.New(near, near, imapguard.Limits{Progress: time.Minute, Idle: time.Hour})
+		defer c.Abort()
+		c.End()
+		start := time.Now()
+		done := make(chan error)
+		go func() {
+			_, err := c.Read(make([]byte, 10))
+			done <- err
+		}()
+		time.Sleep(30 * time.Minute) // idle: nothing happens
+		c.Begin(imapguard.Expect{})  // reaches the read that is blocked
+		err := <-done
+		if ne, ok := errors.AsType[net.Error](err); !ok || !ne.Timeout() {
+			t.Errorf("Read ended in %v, want a timeout", err)
+		}
+		if got := time.Since(start); got != 31*time.Minute {
+			t.Errorf("Read ended after %v, want 31m", got)
+		}
+	})
+}
+
+func TestASlowReaderTripsNoDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		c := imapguard.New(near, near, imapguard.Limits{Progress: time.Minute})
+		defer c.Abort()
+		c.Begin(imapguard.Expect{Body: 7})
+		go fmt.Fprintf(far, "* 1 FETCH (UID 7 BODY[] {20000}\r\n%s)\r\n", strings.Repeat("x", 20000))
+		r := bufio.NewReader(c)
+		if _, err := r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		for range 20000 / 1000 {
+			time.Sleep(10 * time.Minute)
+			if _, err := io.CopyN(io.Discard, r, 1000); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func FuzzRead(f *testing.F) {
+	for _, s := range []string{
+		"* 1 FETCH (UID 7 RFC822.SIZE 120)\r\nT1 OK\r\n", "* SEARCH 1 2 3\r\n", "* 1 FETCH (UID 7 BODY[] {3}\r\nabc)\r\n",
+		"* OK [PERMANENTFLAGS (\\Deleted \\*)] x\r\n", "* FLAGS (a b)\r\n", "* LIST (\\Trash) \"/\" {5}\r\nTrash\r\n", "+ go on\r\n", "* BYE x\r\n",
+		"* 1 FETCH (BODY[] \"a\\\"b\" UID 7)\r\n", "*", "{5}\r\n", "* 1 FETCH ((((((((((((((((((((((((\r\n",
+	} {
+		for mode := range 3 {
+			f.Add([]byte(s), mode)
+		}
+	}
+	f.Fuzz(func(t *testing.T, in []byte, mode int) {
+		run := func(one bool) (string, string) {
+			c := guard(string(in), imapguard.Limits{Line: 8 << 10, Literal: 4 << 10, Command: 64 << 10}, one)
+			var tapped strings.Builder
+			e := imapguard.Expect{}
+			switch mode {
+			case 0:
+				e.Body = 7
+			case 1:
+				e.List = func(uid uint32, size int64) {
+					if uid == 0 || size < 0 {
+						t.Fatalf("listed UID %d of %d octets", uid, size)
+					}
+					fmt.Fprintln(&tapped, uid, size)
+				}
+			default:
+				e.Search = func(uid uint32) { fmt.Fprintln(&tapped, uid) }
+			}
+			c.Begin(e)
+			var out bytes.Buffer
+			io.Copy(&out, c)
+			return out.String(), tapped.String()
+		}
+		out, tapped := run(false)
+		out1, tapped1 := run(true)
+		if out != out1 || tapped != tapped1 {
+			t.Errorf("what is read depends on how it arrives: %q %q, %q %q", out, tapped, out1, tapped1)
+		}
+	})
+}
+
+func BenchmarkList(b *testing.B) {
+	const line = "* 1 FETCH (UID 123456 RFC822.SIZE 45678)\r\n"
+	in := strings.Repeat(line, 10_000)
+	b.SetBytes(int64(len(in)))
+	b.ReportAllocs()
+	for b.Loop() {
+		c := guard(in, imapguard.Limits{}, false)
+		n := 0
+		c.Begin(imapguard.Expect{List: func(uint32, int64) { n++ }})
+		if io.Copy(io.Discard, c); n != 10_000 {
+			b.Fatal(n)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package imap
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/popgate/popgate/upstream/imap/imapguard"
+)
+
+// Security says how the connection to the server is protected.
+type Security uint8
+
+const (
+	// Auto leaves the connection to a loopback address (127.0.0.0/8, ::1) in
+	// clear text, and requires STARTTLS to any other.
+	Auto Security = iota
+	// StartTLS requires STARTTLS to any address.
+	StartTLS
+	// ImplicitTLS speaks TLS from the first octet.
+	ImplicitTLS
+)
+
+// Policy says what becomes of a message that a POP3 client deleted.
+type Policy uint8
+
+const (
+	// Expunge removes it from the mailbox; without UIDPLUS it is flagged
+	// \Deleted.
+	Expunge Policy = iota
+	// Trash moves it to the trash mailbox.
+	Trash
+	// Hide leaves it for other programs and marks it with [HiddenKeyword].
+	Hide
+)
+
+// HiddenKeyword marks messages that no POP3 session shows again.
+const HiddenKeyword = "popgate-hidden"
+
+// Options is what a Store needs to know. Zero values of limits and times mean
+// the defaults.
+type Options struct {
+	Host     string // name or address of the server; certificates are verified against it
+	Port     uint16
+	Security Security
+	TLS      *tls.Config // roots and the like; may be nil; ServerName overrides Host
+
+	Mailbox string // "" is INBOX
+	Trash   string // mailbox of the Trash policy; "" is the one with the \Trash use
+	Delete  Policy
+
+	MaxMessages int           // of a mailbox; a larger one is refused; 1,000,000
+	DialTime    time.Duration // to connect to one address, TLS and greeting included; 15 s
+	CommandTime time.Duration // for a command that brings little; 60 s
+	ListTime    time.Duration // to list a mailbox; 5 min
+	KeepAlive   time.Duration // between NOOPs while the POP3 client idles; 4 min
+
+	Guard  imapguard.Limits
+	Logger *slog.Logger // nil discards
+	Trace  Trace
+
+	// For tests; nil means the network.
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
+// Trace is told what goes on. Each function may be nil, is called
+// synchronously, and must be safe for concurrent use.
+type Trace struct {
+	// Request ends one step towards the server. Op is one of Ops, result "ok"
+	// or the text of an upstream.Kind.
+	Request func(op, result string, d time.Duration)
+	// Connection is +1 for a connection authenticated, -1 for one closed.
+	Connection func(delta int)
+	// SeenFailed says that n messages could not be marked \Seen.
+	SeenFailed func(n int)
+}
+
+// Ops lists the values of op that Trace.Request gets.
+func Ops() []string {
+	return []string{opConnect, opLogin, opSelect, opList, opSearch, opFetch, opStore, opExpunge, opCopy, opMove, opNoop, opMailboxes}
+}
+
+const (
+	opConnect   = "connect"
+	opLogin     = "login"
+	opSelect    = "select"
+	opList      = "list"
+	opSearch    = "search"
+	opFetch     = "fetch"
+	opStore     = "store"
+	opExpunge   = "expunge"
+	opCopy      = "copy"
+	opMove      = "move"
+	opNoop      = "noop"
+	opMailboxes = "mailboxes"
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Host == "" {
+		return o, errors.New("imap: no host")
+	}
+	if o.Port == 0 {
+		o.Port = 143
+		if o.Security == ImplicitTLS {
+			o.Port = 993
+		}
+	}
+	if o.Security > ImplicitTLS || o.Delete > Hide {
+		return o, fmt.Errorf("imap: unknown security %d or delete policy %d", o.Security, o.Delete)
+	}
+	if o.Mailbox == "" {
+		o.Mailbox = "INBOX"
+	}
+	if o.MaxMessages <= 0 {
+		o.MaxMessages = 1_000_000
+	}
+	for _, d := range []struct {
+		p *time.Duration
+		v time.Duration
+	}{{&o.DialTime, 15 * time.Second}, {&o.CommandTime, time.Minute}, {&o.ListTime, 5 * time.Minute}, {&o.KeepAlive, 4 * time.Minute}} {
+		if *d.p <= 0 {
+			*d.p = d.v
+		}
+	}
+	if o.Guard.Command <= 0 {
+		// A line of a listing takes up to 80 octets, more with items that
+		// nobody asked for.
+		o.Guard.Command = 16<<20 + 160*int64(o.MaxMessages)
+	}
+	if o.TLS == nil {
+		o.TLS = &tls.Config{}
+	}
+	o.TLS = o.TLS.Clone()
+	if o.TLS.ServerName == "" {
+		o.TLS.ServerName = o.Host
+	}
+	if o.TLS.MinVersion == 0 {
+		o.TLS.MinVersion = tls.VersionTLS12
+	}
+	if o.TLS.ClientSessionCache == nil {
+		o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(64)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{}).DialContext
+	}
+	if o.Lookup == nil {
+		o.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	return o, nil
+}
+
+func (t Trace) request(op, result string, d time.Duration) {
+	if t.Request != nil {
+		t.Request(op, result, d)
+	}
+}
+
+func (t Trace) connection(delta int) {
+	if t.Connection != nil {
+		t.Connection(delta)
+	}
+}
+
+func (t Trace) seenFailed(n int) {
+	if t.SeenFailed != nil {
+		t.SeenFailed(n)
+	}
+}
