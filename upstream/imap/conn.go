@@ -139,15 +139,20 @@ func (c *conn) selectMailbox(ctx context.Context, readOnly bool) (mailbox, error
 		if err != nil {
 			return err
 		}
-		// Without PERMANENTFLAGS all flags are permanent, RFC 3501 section
-		// 6.3.1.
+		// Without PERMANENTFLAGS every flag is permanent (RFC 3501 section
+		// 6.3.1). With \* so is one that the server does not list; a system
+		// flag in FLAGS that is missing here is not.
 		free := !c.guard.Saw("PERMANENTFLAGS")
+		open := hasFlag(data.PermanentFlags, string(imap2.FlagWildcard))
+		admits := func(flag string) bool {
+			return free || hasFlag(data.PermanentFlags, flag) || open && !(flag[0] == '\\' && hasFlag(data.Flags, flag))
+		}
 		m = mailbox{
 			exists: data.NumMessages, uidValidity: data.UIDValidity, uidNext: uint32(data.UIDNext),
 			hasHidden:    hasFlag(data.Flags, HiddenKeyword) || hasFlag(data.PermanentFlags, HiddenKeyword),
-			canDelete:    free || hasFlag(data.PermanentFlags, string(imap2.FlagDeleted)),
-			canSee:       free || hasFlag(data.PermanentFlags, string(imap2.FlagSeen)),
-			canHide:      free || hasFlag(data.PermanentFlags, HiddenKeyword) || hasFlag(data.PermanentFlags, `\*`),
+			canDelete:    admits(string(imap2.FlagDeleted)),
+			canSee:       admits(string(imap2.FlagSeen)),
+			canHide:      admits(HiddenKeyword),
 			uidNotSticky: c.guard.Saw("UIDNOTSTICKY"),
 			readOnly:     c.guard.Saw("READ-ONLY"),
 		}

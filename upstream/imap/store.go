@@ -93,6 +93,8 @@ func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {
 	}
 	a.drop = drop
 	life := context.WithoutCancel(ctx) // the NOOPs outlive Open
+	drop.mu.Lock()
+	defer drop.mu.Unlock()
 	drop.timer = time.AfterFunc(a.store.o.KeepAlive, func() { drop.keepAlive(life) })
 	return drop, nil
 }

@@ -41,7 +41,6 @@ func classify(piece []byte, expect *Expect) response {
 	if st, ok := parseStatus(line); ok {
 		switch {
 		case st.Type == "OK" && st.Code == "PERMANENTFLAGS":
-			upperCode(piece)
 			return response{kind: kindFlags, pass: true, status: st}
 		case st.Type == "OK" && (st.Code == "UIDVALIDITY" || st.Code == "UIDNEXT"):
 			return response{kind: kindStatus, pass: true, status: st}

@@ -17,6 +17,9 @@ const bufferSize = 4096
 // ErrCut says that the stream ended inside a literal or a response line.
 var ErrCut = errors.New("the server's stream ended inside a response")
 
+// ErrBye says that the server took its leave.
+var ErrBye = errors.New("the server said BYE")
+
 // A Violation is what a server did that no server may do. The connection is
 // over.
 type Violation struct{ Reason string }

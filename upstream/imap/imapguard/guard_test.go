@@ -57,7 +57,7 @@ func TestFilter(t *testing.T) {
 		{name: "tagged_replies_pass", in: "T1 OK done\r\n", out: "T1 OK done\r\n"},
 		{name: "codes_are_folded", in: "T1 OK [read-only] done\r\n* ok [uidnext 7] x\r\n", out: "T1 OK [READ-ONLY] done\r\n* ok [UIDNEXT 7] x\r\n"},
 		{name: "unknown_responses_are_swallowed", in: "* VANISHED 1:3\r\n* X-FOO {3}\r\nabc bar\r\n\r\n* 3 RECENT\r\n* 3 EXPUNGE\r\n* ID NIL\r\n* 3 EXISTS\r\n", out: "* 3 EXISTS\r\n"},
-		{name: "alerts_are_swallowed", in: "* OK [ALERT] hello\r\n* BYE gone\r\n", out: ""},
+		{name: "alerts_are_swallowed", in: "* OK [ALERT] hello\r\n* NO hm\r\n* BAD hm\r\n", out: ""},
 		{name: "illegal_flags_are_made_legal", in: "* FLAGS (\\Seen a]b $x)\r\n* OK [PERMANENTFLAGS (\\Deleted q\"r \\*)] k\r\n",
 			out: "* FLAGS (\\Seen a_b $x)\r\n* OK [PERMANENTFLAGS (\\Deleted q_r \\*)] k\r\n"},
 		{name: "flag_updates_do_not_take_a_body's_place", expect: "body",
@@ -193,6 +193,14 @@ func TestAStreamCutInsideAResponseIsNoCleanEnd(t *testing.T) {
 		if _, err := io.Copy(io.Discard, c); !errors.Is(err, imapguard.ErrCut) {
 			t.Errorf("cut after %d octets: Read ended in %v, want ErrCut", k, err)
 		}
+	}
+}
+
+func TestNothingCountsBehindBYE(t *testing.T) {
+	c := guard("* 1 EXISTS\r\n* BYE gone\r\nT1 OK done\r\n", imapguard.Limits{}, false)
+	c.Begin(imapguard.Expect{})
+	if got, err := io.ReadAll(c); string(got) != "* 1 EXISTS\r\n" || !errors.Is(err, imapguard.ErrBye) {
+		t.Errorf("the library got %q, %v", got, err)
 	}
 }
 

@@ -111,12 +111,14 @@ func (c *Conn) next() error {
 // act passes a piece on, taps it or drops it.
 func (c *Conn) act(piece []byte, first, whole bool, expect *Expect) error {
 	s := &c.scan
-	switch s.resp.kind {
-	case kindStatus:
-		if first {
-			c.note(s.resp.status)
-			upperCode(piece)
+	if first && s.resp.status.Type != "" {
+		c.note(s.resp.status)
+		upperCode(piece)
+		if s.resp.status.Type == "BYE" && !s.resp.pass {
+			return ErrBye // nothing that follows counts, RFC 3501 section 7.1.5
 		}
+	}
+	switch s.resp.kind {
 	case kindList:
 		if first && whole && !s.inside {
 			return tapLine(piece, expect.List)
