@@ -6,8 +6,8 @@
 //
 //   - Login connects, secures and authenticates. Where STARTTLS is required and
 //     not to be had, no credential is sent.
-//   - Open is EXAMINE and one UID FETCH of sizes. The snapshot is what EXAMINE
-//     announced: exactly EXISTS messages, ascending by UID. A list that is
+//   - Open is EXAMINE (SELECT on servers whose EXAMINE does not fix UIDs) and one
+//     UID FETCH of sizes. The snapshot is what that announced: exactly EXISTS messages, ascending by UID. A list that is
 //     short is never shown; it fails the login.
 //   - A unique-id is "<UIDVALIDITY>.<UID>" in decimal. This is a file format: it
 //     never changes.

@@ -54,6 +54,25 @@ func TestListingTakesEveryDialect(t *testing.T) {
 	}
 }
 
+func TestEXAMINEIsTrustedOnlyWhereItFixesUIDs(t *testing.T) {
+	for _, tt := range []struct {
+		profile imaptest.Profile
+		want    string
+	}{
+		{imaptest.Full(), "EXAMINE"},
+		{imaptest.WithoutMOVE().With("CONDSTORE"), "EXAMINE"},
+		{imaptest.Courier(), "SELECT"},
+		{imaptest.Minimal(), "SELECT"},
+	} {
+		srv := imaptest.New(t, tt.profile)
+		fill(srv, 1)
+		open(t, newStore(t, srv, imap.Options{}))
+		if c := srv.Journal().Commands("SELECT", "EXAMINE"); len(c) != 1 || c[0].Verb != tt.want {
+			t.Errorf("%s: sent %v, want one %s", tt.profile.Name, c, tt.want)
+		}
+	}
+}
+
 func TestAListThatIsShortFailsTheLogin(t *testing.T) {
 	srv := imaptest.New(t, imaptest.Full())
 	fill(srv, 3)

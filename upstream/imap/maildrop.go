@@ -68,7 +68,7 @@ func (m *maildrop) list(ctx context.Context) error {
 
 // listOnce makes the snapshot, or reports that the list came out short.
 func (m *maildrop) listOnce(ctx context.Context) (short bool, err error) {
-	box, err := m.conn.selectMailbox(ctx, true)
+	box, err := m.conn.selectMailbox(ctx, m.conn.caps.opensForReading())
 	if err != nil {
 		return false, err
 	}
@@ -248,7 +248,7 @@ func (m *maildrop) reconnect(ctx context.Context, at []int) error {
 		return err
 	}
 	m.use(fresh)
-	box, err := fresh.selectMailbox(ctx, true)
+	box, err := fresh.selectMailbox(ctx, fresh.caps.opensForReading())
 	if err == nil {
 		err = m.same(box)
 	}
