@@ -1,206 +1,191 @@
 package imap
 
 import (
+	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"time"
+	"math"
 
 	imap2 "github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
 
 	"github.com/popgate/popgate/upstream"
-	"github.com/popgate/popgate/upstream/imap/imapguard"
 )
 
-// drainMax is how many octets of an unwanted rest are read to keep the
-// connection; a longer rest costs the connection instead.
-const drainMax = 256 << 10
+// TOP is fetched in pieces that begin small, because most headers are, and grow
+// fast, because a client may ask for more lines than there are.
+const (
+	firstPiece = 16 << 10
+	maxPiece   = 4 << 20
+	pieceGrows = 4
+)
 
-// A section is one UID FETCH of BODY.PEEK[], whole or in part, being read. Its
-// Read gives io.EOF only after the literal was read to its announced length and
-// the server said OK.
-type section struct {
-	conn  *conn
+// maxOverlap is how many octets before the place of a loss are read again, to
+// be compared.
+const maxOverlap = 512
+
+// Retrieve asks for the body and reads up to its first octet. A connection that
+// is lost by then is made anew once.
+func (m *maildrop) Retrieve(ctx context.Context, i int, want upstream.Extent) (upstream.Body, error) {
+	if err := m.take(opFetch); err != nil {
+		return nil, err
+	}
+	defer m.leave()
+	b := &body{drop: m, ctx: ctx, i: i, total: -1}
+	// Every line has an octet at least, so that more lines than octets are the
+	// whole message.
+	if want.Top && m.octets[i] > firstPiece && int64(want.Lines) < m.octets[i] {
+		b.piece = firstPiece
+	}
+	err := b.open(b.part())
+	if err != nil && b.lost() {
+		if err = m.reconnect(ctx, []int{i}); err == nil {
+			err = b.open(b.part())
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if b.piece == 0 {
+		b.total = b.now.size
+	}
+	m.body = b
+	return b, nil
+}
+
+// body is the maildrop's open body: one section, or, for TOP, growing pieces,
+// each fetched when the one before has been read. It holds the maildrop's lock
+// while it is read. A connection that is lost on the way is made anew once, and
+// the body goes on where it was cut, if it is proved to be the same.
+type body struct {
+	drop  *maildrop
 	ctx   context.Context
-	stop  func() bool
-	start time.Time
-	uid   imap2.UID
-	cmd   *imapclient.FetchCommand
-	msg   *imapclient.FetchMessageData
-	lit   imap2.LiteralReader
-	size  int64
-	left  int64
+	i     int
+	now   *section
+	at    int64 // octets given out so far
+	total int64 // octets of the body; -1 where pieces are fetched
+	piece int64 // octets the next piece is asked to hold; 0: no pieces
+	asked int64 // octets the present piece was asked to hold
 
-	failed bool  // lit gave an error, after which it must not be touched
-	err    error // the end, once reached: io.EOF or an *upstream.Error
+	tail    []byte // the last octets given out, at most maxOverlap
+	resumed bool
+	err     error
 }
 
-// openSection asks for a message's body, or a part of it, and reads up to the
-// first octet. Every form in which servers say that the message is gone is an
-// error of kind Gone, after which the connection goes on.
-func (c *conn) openSection(ctx context.Context, uid uint32, part *imap2.SectionPartial) (*section, error) {
-	if !c.alive() {
-		return nil, failf(upstream.Unavailable, opFetch, "the connection to the server is lost")
+// Octets is the size of the literal; -1 where pieces are fetched, because the
+// server announces those and not the body.
+func (b *body) Octets() int64 { return b.total }
+
+// part is what to ask for at first.
+func (b *body) part() *imap2.SectionPartial {
+	if b.piece == 0 {
+		return nil
 	}
-	if ctx.Err() != nil {
-		return nil, fail(upstream.Unavailable, opFetch, context.Cause(ctx))
-	}
-	s := &section{conn: c, ctx: ctx, start: time.Now(), uid: imap2.UID(uid)}
-	c.guard.Begin(imapguard.Expect{Body: uid})
-	s.stop = context.AfterFunc(ctx, func() { c.guard.Abort() })
-	s.cmd = c.client.Fetch(imap2.UIDSetNum(s.uid), &imap2.FetchOptions{
-		UID:         true,
-		BodySection: []*imap2.FetchItemBodySection{{Peek: true, Partial: part}},
-	})
-	if s.msg = s.cmd.Next(); s.msg == nil {
-		return nil, s.gone("no such message")
-	}
-	for s.lit == nil {
-		item := s.msg.Next()
-		if item == nil {
-			return nil, s.gone("no body")
-		}
-		if body, ok := item.(imapclient.FetchItemDataBodySection); ok {
-			if body.Literal == nil {
-				return nil, s.gone("body NIL")
-			}
-			s.lit = body.Literal
-		} else if err := s.check(item); err != nil {
-			return nil, s.broken(err)
-		}
-	}
-	s.size = s.lit.Size()
-	s.left = s.size
-	return s, nil
+	return &imap2.SectionPartial{Size: b.piece}
 }
 
-// check refuses an item that speaks of another message.
-func (s *section) check(item imapclient.FetchItemData) error {
-	switch item := item.(type) {
-	case imapclient.FetchItemDataUID:
-		if item.UID != s.uid {
-			return fmt.Errorf("asked for UID %d, got UID %d", s.uid, item.UID)
-		}
-	case imapclient.FetchItemDataBodySection:
-		return errors.New("two bodies for one message")
+// open asks for a part of the body, or for the whole where part is nil.
+func (b *body) open(part *imap2.SectionPartial) error {
+	s, err := b.drop.conn.openSection(b.ctx, b.drop.uids[b.i], part)
+	if err != nil {
+		return err
 	}
+	if part != nil {
+		b.asked = part.Size
+		if s.size > part.Size {
+			return s.broken(failf(upstream.Unavailable, opFetch, "asked for %d octets, got %d", part.Size, s.size))
+		}
+	}
+	b.now = s
 	return nil
 }
 
-func (s *section) Read(p []byte) (int, error) {
-	if s.err != nil {
-		return 0, s.err
+// lost reports whether a new connection may help.
+func (b *body) lost() bool { return !b.drop.conn.alive() && !b.drop.over && b.ctx.Err() == nil }
+
+func (b *body) Read(p []byte) (int, error) {
+	b.drop.mu.Lock()
+	defer b.drop.mu.Unlock()
+	for b.err == nil {
+		n, err := b.now.Read(p)
+		b.at += int64(n)
+		if n > 0 {
+			b.tail = append(b.tail, p[max(0, n-maxOverlap):n]...)
+			b.tail = b.tail[max(0, len(b.tail)-maxOverlap):]
+			return n, nil
+		}
+		switch {
+		case err == nil:
+		case err == io.EOF:
+			b.err = b.next()
+		case !b.resumed && b.lost():
+			b.err = b.resume(err)
+		default:
+			b.err = err
+		}
 	}
-	n, err := s.lit.Read(p)
-	s.left -= int64(n)
+	return 0, b.err
+}
+
+// next asks for the piece behind the present one; io.EOF if there is none.
+func (b *body) next() error {
+	if b.piece == 0 || b.now.size < b.asked {
+		return io.EOF // a piece shorter than asked for is the last
+	}
+	b.piece = min(b.piece*pieceGrows, maxPiece)
+	err := b.open(&imap2.SectionPartial{Offset: b.at, Size: b.piece})
 	switch {
-	case err == io.EOF && s.left == 0:
-		s.err = s.finish()
-	case err == io.EOF:
-		s.failed = true
-		s.err = s.broken(imapguard.ErrCut)
-	case err != nil:
-		s.failed = true
-		s.err = s.broken(err)
-	default:
-		return n, nil
-	}
-	if n > 0 {
-		return n, nil // the end is told by the next call
-	}
-	return 0, s.err
-}
-
-// finish reads what follows the literal, to the tagged OK.
-func (s *section) finish() error {
-	if err := s.tagged(); err != nil {
-		return s.end(err)
-	}
-	s.end(nil)
-	return io.EOF
-}
-
-// gone ends a command that brought no body.
-func (s *section) gone(how string) error {
-	err := s.tagged()
-	if err == nil {
-		err = failf(upstream.Gone, opFetch, "the server answers with %s", how)
-	}
-	return s.end(err)
-}
-
-// tagged reads to the tagged reply and ends the command.
-func (s *section) tagged() error {
-	for s.msg != nil {
-		item := s.msg.Next()
-		if item == nil {
-			break
-		}
-		if err := s.check(item); err != nil {
-			return s.lost(err)
-		}
-	}
-	err := s.cmd.Close()
-	if err != nil && !refused(err) {
-		return s.lost(err)
-	}
-	if !s.stop() { // the context ended, and the connection with it
-		return s.lost(context.Cause(s.ctx))
-	}
-	status := s.conn.guard.Status()
-	s.conn.guard.End()
-	if err == nil {
+	case err == nil:
 		return nil
+	case upstream.KindOf(err) == upstream.Gone && b.at >= b.drop.octets[b.i]:
+		return io.EOF // some servers say NIL for the empty rest
+	case !b.resumed && b.lost():
+		return b.resume(err)
 	}
-	if e, ok := errors.AsType[*imap2.Error](err); ok && e.Type == imap2.StatusResponseTypeNo && e.Code == "" {
-		return fail(upstream.Gone, opFetch, err) // the older form, RFC 2180 section 4.1
-	}
-	return classify(s.ctx, opFetch, err, status)
-}
-
-func (s *section) end(err error) error {
-	s.conn.store.traceEnd(opFetch, s.start, err)
 	return err
 }
 
-// broken ends a command whose answer cannot be read to its end.
-func (s *section) broken(err error) error { return s.end(s.lost(err)) }
-
-// lost gives up the connection. The order matters: the library's reader must
-// have ended before the command is let go.
-func (s *section) lost(err error) error {
-	s.stop()
-	status := s.conn.guard.Status()
-	s.conn.dead = true
-	s.conn.guard.Abort()
-	switch {
-	case s.failed: // the reader was let go by the failure
-	case s.left > 0:
-		io.Copy(io.Discard, s.lit) // fails at once, and lets the reader go
-	case s.msg != nil:
-		for s.msg.Next() != nil { // the same for literals not taken yet
-		}
+// resume makes the connection anew and goes on where the body was cut. The
+// message is proved to be the same by the mailbox's UIDVALIDITY and UIDNEXT, by
+// its size as listed, by the length of the rest, and by the octets before the
+// cut. Otherwise the body ends in cause.
+func (b *body) resume(cause error) error {
+	b.resumed = true
+	start := b.at - int64(len(b.tail))
+	size := b.piece + int64(len(b.tail))
+	if b.piece == 0 {
+		size = b.total - start
 	}
-	<-s.conn.client.Closed()
-	s.cmd.Close()
-	s.conn.client.Close()
-	return classify(s.ctx, opFetch, err, status)
-}
-
-// Close lets the section go. A short rest is read, a long one costs the
-// connection.
-func (s *section) Close() error {
-	if s.err != nil {
-		return nil
+	if start > math.MaxUint32 || size > math.MaxUint32 || size <= 0 {
+		return cause // over what a partial FETCH can say, RFC 3501 section 9
 	}
-	if s.left > drainMax {
-		s.err = s.broken(errors.New("the rest was not wanted"))
-		return nil
+	if b.drop.reconnect(b.ctx, []int{b.i}) != nil {
+		return cause
 	}
-	for s.err == nil {
-		io.Copy(io.Discard, s)
+	if b.open(&imap2.SectionPartial{Offset: start, Size: size}) != nil {
+		return cause
+	}
+	again := make([]byte, len(b.tail))
+	_, err := io.ReadFull(b.now, again)
+	if err != nil || !bytes.Equal(again, b.tail) || b.piece == 0 && b.now.size != size {
+		b.now.abandon()
+		return cause
 	}
 	return nil
+}
+
+func (b *body) Close() error {
+	b.drop.mu.Lock()
+	if b.drop.body != b {
+		b.drop.mu.Unlock()
+		return nil
+	}
+	b.close()
+	b.drop.leave()
+	return nil
+}
+
+// close is Close under the lock.
+func (b *body) close() {
+	b.now.Close()
+	b.drop.body = nil
 }

@@ -24,8 +24,8 @@ type maildrop struct {
 	// keeps it up while the POP3 client idles.
 	mu    sync.Mutex
 	conn  *conn
-	body  *heldBody // the body that is being read, if any
-	over  bool      // closed
+	body  *body // the body that is being read, if any
+	over  bool  // closed
 	timer *time.Timer
 
 	// guard is that of conn, for Close to end what is under way.

@@ -95,6 +95,87 @@ func TestABodyIsWholeOrAnError(t *testing.T) {
 	}
 }
 
+func TestABodyThatIsCutOnceGoesOn(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 64) // over the overlap of 512
+	for _, how := range []imaptest.Ending{imaptest.FIN, imaptest.RST} {
+		for k := 0; k < len(body); k += 37 {
+			srv := imaptest.New(t, imaptest.Full())
+			srv.INBOX().Append(body)
+			s := open(t, newStore(t, srv, imap.Options{}))
+			srv.Before("UID FETCH", 2, imaptest.CutLiteral(int64(k), how))
+			if got, err := s.retrieve(0, upstream.Extent{}); got != body || err != nil {
+				t.Fatalf("cut after %d octets: %d octets, %v", k, len(got), err)
+			}
+			if n := srv.Journal().Connections(); n != 2 {
+				t.Errorf("it took %d connections, want 2", n)
+			}
+			s.Close()
+		}
+	}
+}
+
+func TestPiecesThatAreCutOnceGoOn(t *testing.T) {
+	var b strings.Builder
+	for i := 0; b.Len() < 400<<10; i++ {
+		fmt.Fprintf(&b, "line %d\r\n", i)
+	}
+	body := b.String()
+	for nth := 2; nth <= 4; nth++ {
+		for _, k := range []int64{0, 1, 511, 16 << 10, 60 << 10} {
+			srv := imaptest.New(t, imaptest.Full())
+			srv.INBOX().Append(body)
+			s := open(t, newStore(t, srv, imap.Options{}))
+			srv.Before("UID FETCH", nth, imaptest.CutLiteral(k, imaptest.FIN))
+			if got, err := s.retrieve(0, upstream.Extent{Top: true, Lines: 1 << 17}); got != body || err != nil {
+				t.Fatalf("piece %d cut after %d octets: %d octets, %v", nth-1, k, len(got), err)
+			}
+			s.Close()
+		}
+	}
+}
+
+func TestABodyGoesOnOnlyIfItIsTheSame(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 64)
+	const cut = 700
+	for name, change := range map[string]func(*imaptest.Server){
+		"uidvalidity": func(srv *imaptest.Server) { srv.INBOX().Recreate(); srv.INBOX().Append(body) },
+		"gone":        func(srv *imaptest.Server) { srv.INBOX().Expunge(1) },
+		"down":        func(srv *imaptest.Server) { srv.Before("EXAMINE", 0, imaptest.End(imaptest.FIN)) },
+		"password":    func(srv *imaptest.Server) { srv.SetPassword(imaptest.DefaultUser, "other") },
+		"size": func(srv *imaptest.Server) {
+			srv.Before("UID FETCH", 3, imaptest.Raw("* 1 FETCH (UID 1 RFC822.SIZE 7)\r\n{tag} OK\r\n"))
+		},
+		"octets_before": func(srv *imaptest.Server) {
+			srv.Before("UID FETCH", 4, imaptest.Raw(fmt.Sprintf("* 1 FETCH (UID 1 BODY[]<188> {836}\r\n%s)\r\n{tag} OK\r\n", strings.Repeat("x", 836))))
+		},
+		"length_of_rest": func(srv *imaptest.Server) {
+			srv.Before("UID FETCH", 4, imaptest.Raw(fmt.Sprintf("* 1 FETCH (UID 1 BODY[]<188> {600}\r\n%s)\r\n{tag} OK\r\n", body[188:788])))
+		},
+		"a_second_cut":   func(srv *imaptest.Server) { srv.Before("UID FETCH", 4, imaptest.CutLiteral(600, imaptest.FIN)) },
+		"no_to_the_rest": func(srv *imaptest.Server) { srv.Before("UID FETCH", 4, imaptest.NO("no partial fetch")) },
+		"nil_for_the_rest": func(srv *imaptest.Server) {
+			srv.Before("UID FETCH", 4, imaptest.Raw("* 1 FETCH (UID 1 BODY[]<188> NIL)\r\n{tag} OK\r\n"))
+		},
+		"all_from_the_head": func(srv *imaptest.Server) {
+			srv.Before("UID FETCH", 4, imaptest.Raw(fmt.Sprintf("* 1 FETCH (UID 1 BODY[] {1024}\r\n%s)\r\n{tag} OK\r\n", body)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := imaptest.New(t, imaptest.Full())
+			srv.INBOX().Append(body)
+			s := open(t, newStore(t, srv, imap.Options{}))
+			srv.Before("UID FETCH", 2, imaptest.CutLiteral(cut, imaptest.FIN))
+			srv.Before("AUTHENTICATE", 2, imaptest.Do(func(imaptest.Command) { change(srv) })) // on the new connection
+			got, err := s.retrieve(0, upstream.Extent{})
+			if err == nil || !strings.HasPrefix(body, got) {
+				t.Errorf("%d octets, %v", len(got), err)
+			}
+			wantKind(t, err, upstream.Unavailable)
+			s.Close()
+		})
+	}
+}
+
 func TestAWholeLiteralWithoutOKIsNotWhole(t *testing.T) {
 	for name, after := range map[string]imaptest.Action{
 		"no": imaptest.NO("disk error"), "bad": imaptest.BAD("hm"), "fin": imaptest.End(imaptest.FIN), "bye": imaptest.BYE("down"),
