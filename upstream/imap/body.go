@@ -42,6 +42,12 @@ func (m *maildrop) Retrieve(ctx context.Context, i int, want upstream.Extent) (u
 			err = b.open(b.part())
 		}
 	}
+	if err == nil && b.suspect() {
+		b.now.Close()
+		if err = m.stillThere(ctx, i); err == nil {
+			err = b.open(b.part())
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +105,14 @@ func (b *body) open(part *imap2.SectionPartial) error {
 	return nil
 }
 
+// suspect reports whether the server may have made the body up: it is short, and
+// not of the listed size.
+func (b *body) suspect() bool {
+	s, listed := b.now.size, b.drop.octets[b.i]
+	whole := b.piece == 0 || s < b.asked
+	return whole && s != listed && s <= drainMax && !b.drop.inexact
+}
+
 // lost reports whether a new connection may help.
 func (b *body) lost() bool { return !b.drop.conn.alive() && !b.drop.over && b.ctx.Err() == nil }
 
@@ -128,8 +142,16 @@ func (b *body) Read(p []byte) (int, error) {
 
 // next asks for the piece behind the present one; io.EOF if there is none.
 func (b *body) next() error {
-	if b.piece == 0 || b.now.size < b.asked {
-		return io.EOF // a piece shorter than asked for is the last
+	switch {
+	case b.piece == 0:
+		return io.EOF
+	case b.now.size < b.asked: // a piece shorter than asked for is the last
+		if b.at != b.drop.octets[b.i] && !b.drop.inexact {
+			if err := b.drop.stillThere(b.ctx, b.i); err != nil {
+				return err
+			}
+		}
+		return io.EOF
 	}
 	b.piece = min(b.piece*pieceGrows, maxPiece)
 	err := b.open(&imap2.SectionPartial{Offset: b.at, Size: b.piece})

@@ -77,6 +77,74 @@ func TestEveryFormOfGoneIsGone(t *testing.T) {
 	}
 }
 
+// madeUp answers for an expunged message as Courier does, until the session is
+// told of the expunge.
+func madeUp(srv *imaptest.Server, partial string) {
+	const text = "From: root@localhost\r\nSubject: message unavailable\r\n\r\nThis message is no longer available.\r\n"
+	body := text
+	if partial == "<16384>" {
+		body = ""
+	}
+	srv.Before("UID FETCH", len(srv.Journal().Commands("UID FETCH"))+1, imaptest.Raw(fmt.Sprintf("* 2 FETCH (UID 2 BODY[]%s {%d}\r\n%s)\r\n{tag} OK\r\n", partial, len(body), body)))
+}
+
+func TestAMadeUpMessageIsNotServed(t *testing.T) {
+	for name, want := range map[string]upstream.Extent{"retr": {}, "top": {Top: true, Lines: 3}} {
+		t.Run(name, func(t *testing.T) {
+			srv := imaptest.New(t, imaptest.Courier())
+			srv.INBOX().Append(message(1))
+			srv.INBOX().Append(message(2) + strings.Repeat("x", 100_000))
+			srv.INBOX().Append(message(3))
+			s := open(t, newStore(t, srv, imap.Options{}))
+			srv.INBOX().Expunge(2)
+			madeUp(srv, "")
+			got, err := s.retrieve(1, want)
+			wantKind(t, err, upstream.Gone)
+			if got != "" {
+				t.Errorf("got %q", got)
+			}
+			if got, err := s.retrieve(2, upstream.Extent{}); got != message(3) || err != nil {
+				t.Errorf("the next message: %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestAMessageThatGoesBetweenPiecesIsNotWhole(t *testing.T) {
+	srv := imaptest.New(t, imaptest.Courier())
+	srv.INBOX().Append(message(1))
+	srv.INBOX().Append(message(2) + strings.Repeat("x", 100_000))
+	s := open(t, newStore(t, srv, imap.Options{}))
+	b, err := s.Retrieve(t.Context(), 1, upstream.Extent{Top: true, Lines: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	srv.INBOX().Expunge(2)
+	madeUp(srv, "<16384>")
+	n, err := io.Copy(io.Discard, b)
+	wantKind(t, err, upstream.Gone)
+	if n != 16<<10 {
+		t.Errorf("%d octets, want the first piece", n)
+	}
+}
+
+func TestInexactSizesAreCheckedOnce(t *testing.T) {
+	srv := imaptest.New(t, imaptest.Full())
+	for i := range 4 {
+		srv.INBOX().AppendBody(strings.NewReader(message(i)), 1000)
+	}
+	s := open(t, newStore(t, srv, imap.Options{}))
+	for i := range 4 {
+		if got, err := s.retrieve(i, upstream.Extent{}); got != message(i) || err != nil {
+			t.Errorf("message %d: %q, %v", i, got, err)
+		}
+	}
+	if n := len(srv.Journal().Commands("NOOP")); n != 1 {
+		t.Errorf("%d NOOPs, want 1", n)
+	}
+}
+
 func TestABodyIsWholeOrAnError(t *testing.T) {
 	body := message(1)
 	for _, how := range []imaptest.Ending{imaptest.FIN, imaptest.RST} {

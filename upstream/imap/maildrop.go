@@ -22,11 +22,13 @@ type maildrop struct {
 
 	// mu is held by whoever uses the connection: the session, or the timer that
 	// keeps it up while the POP3 client idles.
-	mu    sync.Mutex
-	conn  *conn
-	body  *body // the body that is being read, if any
-	over  bool  // closed
-	timer *time.Timer
+	mu   sync.Mutex
+	conn *conn
+	body *body // the body that is being read, if any
+	over bool  // closed
+
+	inexact bool // the server's sizes are seen to be inexact
+	timer   *time.Timer
 
 	// guard is that of conn, for Close to end what is under way.
 	guard atomic.Pointer[imapguard.Conn]
