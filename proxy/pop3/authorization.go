@@ -1,0 +1,196 @@
+package pop3
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/popgate/popgate/proxy/pop3/pop3wire"
+	"github.com/popgate/popgate/upstream"
+)
+
+// capa answers CAPA (RFC 2449 section 5). Clients decide on what they see before
+// login, so both states show the same, but for STLS (RFC 2595 section 8).
+func (s *session) capa(arguments) Result {
+	s.ok("capabilities follow")
+	for _, line := range s.capabilities() {
+		s.line = append(append(s.line[:0], line...), "\r\n"...)
+		s.out.Write(s.line)
+	}
+	s.out.WriteString(pop3wire.Terminator)
+	return OK
+}
+
+func (s *session) capabilities() []string {
+	caps := []string{"TOP", "UIDL"}
+	if s.mayLogIn() {
+		caps = append(caps, "USER", "SASL "+strings.Join(saslMechanisms(), " "))
+	}
+	if s.state == authorization && !s.encrypted && s.opts.TLS != nil {
+		caps = append(caps, "STLS")
+	}
+	caps = append(caps, "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE")
+	if s.opts.Expire != ExpireOmitted {
+		caps = append(caps, "EXPIRE "+s.opts.Expire)
+	}
+	return append(caps, "IMPLEMENTATION "+s.opts.Implementation)
+}
+
+// mayLogIn reports whether a password may be sent over this connection.
+func (s *session) mayLogIn() bool { return s.encrypted || s.clearOK }
+
+// needsTLS refuses a login over clear text. It has no response code: the
+// credentials are not the cause.
+func (s *session) needsTLS() Result { return s.bad("no login without TLS") }
+
+// userName answers USER: always +OK, so that nobody learns which users exist.
+func (s *session) userName(a arguments) Result {
+	if !s.mayLogIn() {
+		return s.needsTLS()
+	}
+	s.user = string(a.text)
+	return s.ok("")
+}
+
+func (s *session) pass(a arguments) Result {
+	if !s.mayLogIn() {
+		return s.needsTLS()
+	}
+	if s.user == "" {
+		return s.bad("USER comes first")
+	}
+	user := s.user
+	s.user = "" // RFC 1939 section 7: after -ERR it begins with USER again
+	return s.logIn(mechUser, user, string(a.text))
+}
+
+var (
+	errNoUser      = errors.New("no user")
+	errNoSecret    = errors.New("no password")
+	errUserChars   = errors.New("control characters in the user")
+	errSecretChars = errors.New("NUL, CR or LF in the password")
+)
+
+// checkCredentials refuses what could be taken for something else on the way to
+// the mail service: control characters separate fields and commands there, and
+// an empty password proves nothing to some.
+func checkCredentials(user, secret string) error {
+	switch {
+	case user == "":
+		return errNoUser
+	case secret == "":
+		return errNoSecret
+	case strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return errUserChars
+	case strings.ContainsAny(secret, "\x00\r\n"):
+		return errSecretChars
+	}
+	return nil
+}
+
+// logIn proves the client to the store and takes the maildrop.
+func (s *session) logIn(mechanism, user, secret string) Result {
+	if err := checkCredentials(user, secret); err != nil {
+		return s.loginFailed(mechanism, user, &upstream.Error{Kind: upstream.Refused, Op: "login", Err: err})
+	}
+	m, err := s.takeMaildrop(upstream.Credentials{
+		User: user, Secret: upstream.NewSecret(secret), Client: s.client, TLS: s.encrypted,
+	})
+	if err == errClientGone {
+		s.finish(EndClientGone)
+		return Cut
+	}
+	if err != nil {
+		s.closeAccount()
+		return s.loginFailed(mechanism, user, err)
+	}
+	call2(s.opts.Trace.Login, mechanism, string(OK))
+	s.enterTransaction(user, m)
+	return s.ok("logged in")
+}
+
+// takeMaildrop returns errClientGone where that is the reason.
+func (s *session) takeMaildrop(c upstream.Credentials) (_ upstream.Maildrop, err error) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.opts.UpstreamTime)
+	defer cancel()
+	ctx, unwatch := s.whileConnected(ctx)
+	defer func() {
+		if unwatch() && err != nil {
+			err = errClientGone
+		}
+	}()
+	account, err := s.opts.Store.Login(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	s.account = account
+	start := time.Now()
+	m, err := account.Open(ctx)
+	if err == nil {
+		call(s.opts.Trace.Opened, time.Since(start))
+	}
+	return m, err
+}
+
+// loginFailed replies to a login that failed. Its message and the names of its
+// attributes stay as they are: programs that ban addresses read them.
+func (s *session) loginFailed(mechanism, user string, err error) Result {
+	kind := upstream.KindOf(err)
+	s.log.Warn("login failed", "cause", kind.String(), "mechanism", mechanism, "tls", s.encrypted, "user", clip(user), "error", err)
+	call2(s.opts.Trace.Login, mechanism, kind.String())
+	s.failed(kind)
+	if kind != upstream.Refused {
+		s.countError() // no fault of the client's, but no reason to go on for ever
+	} else if s.tries++; s.tries >= s.opts.LoginTries {
+		s.finish(EndTooManyLogins)
+	}
+	return Err
+}
+
+// stls answers STLS (RFC 2595 section 4).
+func (s *session) stls(arguments) Result {
+	switch {
+	case s.encrypted:
+		return s.bad("TLS is active")
+	case s.opts.TLS == nil:
+		return s.bad("STLS is not offered")
+	case s.in.Buffered() > 0:
+		// Somebody on the way may have put it there, to be taken later for
+		// what the client said under TLS.
+		s.finish(EndInputBeforeTLS)
+		return s.err(pop3wire.NoCode, "nothing may follow STLS")
+	}
+	s.ok("begin TLS")
+	if err := s.out.Flush(); err != nil {
+		return s.cutOff(EndWriteFailed, err)
+	}
+	secure := tls.Server(s.conn.raw, s.opts.TLS)
+	if err := s.handshake(secure); err != nil {
+		if s.ctx.Err() != nil {
+			return s.cutOff(EndDrained, err)
+		}
+		return s.cutOff(EndTLSFailed, err)
+	}
+	// What was said before TLS may have been said by anybody: it is forgotten,
+	// but for the count of errors.
+	s.conn.upgrade(secure)
+	s.in = pop3wire.NewReader(s.conn)
+	s.out.Reset(s.conn)
+	s.encrypted = true
+	s.user = ""
+	return OK
+}
+
+// handshake takes no longer than its own time and what is left for the login.
+func (s *session) handshake(secure *tls.Conn) error {
+	by := time.Now().Add(s.opts.HandshakeTime)
+	if login := s.deadline(); login.Before(by) {
+		by = login
+	}
+	ctx, cancel := context.WithDeadline(s.ctx, by)
+	defer cancel()
+	s.conn.raw.SetDeadline(by)
+	return secure.HandshakeContext(ctx)
+}
