@@ -1,0 +1,151 @@
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config is all that `popgate serve` needs to know. It is a plain value:
+// nothing in it is open or running.
+type Config struct {
+	Listen    []Listen      // where POP3 clients connect; at least one
+	TLS       TLS           // for pop3s:// and for STLS
+	Upstream  Upstream      // the IMAP service
+	Delete    Delete        // what a deletion does upstream
+	Seen      bool          // mark as read what was retrieved
+	ClearText bool          // accept logins without TLS from anywhere
+	Expire    Expire        // what CAPA says of retention
+	Lock      Lock          // the exclusive lock on a maildrop
+	Metrics   string        // host:port of the metrics listener; "" for none
+	Drain     time.Duration // how long sessions may go on after SIGTERM; 0 or more
+	Log       Log
+	Limits    Limits
+}
+
+// TLS names the certificate that POP3 clients see. Both files are set or none.
+type TLS struct {
+	Cert       string     // PEM file: the chain, the server's certificate first
+	Key        string     // PEM file: its private key
+	MinVersion TLSVersion // TLS12 or TLS13
+}
+
+// Given reports whether there is a certificate.
+func (t TLS) Given() bool { return t.Cert != "" }
+
+// TLSVersion is a protocol version as crypto/tls numbers it.
+type TLSVersion uint16
+
+// Upstream is the IMAP service behind the gateway.
+type Upstream struct {
+	Host string // name or address, IPv6 without brackets
+	Port uint16
+	// TLS is imaps://: TLS from the first octet. Without it the connection to
+	// a loopback address stays plain and any other needs STARTTLS.
+	TLS        bool
+	StartTLS   bool   // STARTTLS to a loopback address too; never with TLS
+	CA         string // PEM file of the roots to trust; "" for the system's
+	ServerName string // name expected in the certificate; "" for Host
+	Mailbox    string
+	Trash      string // "" for the mailbox with the \Trash special use
+}
+
+// Delete says what becomes upstream of a message that a POP3 client deleted.
+type Delete string
+
+// The deletion policies.
+const (
+	Expunge Delete = "expunge" // exactly the marked messages are removed
+	Trash   Delete = "trash"   // they are moved to the trash mailbox
+	Hide    Delete = "hide"    // they stay for other programs, out of POP3's sight
+	Refuse  Delete = "refuse"  // DELE is answered with -ERR
+)
+
+// Expire is the argument of the EXPIRE capability (RFC 2449 section 6.7):
+// "NEVER", a number of days, or "" where the capability is left out.
+type Expire string
+
+// Lock is the exclusive lock of RFC 1939 section 4.
+type Lock struct {
+	Enabled bool
+	Wait    time.Duration // how long a login waits for it; 0 or more
+}
+
+// Log says how the log is written.
+type Log struct {
+	Format LogFormat
+	Level  slog.Level
+}
+
+// LogFormat is the form of a log line.
+type LogFormat string
+
+// The log formats.
+const (
+	LogAuto LogFormat = "auto" // text on a terminal, JSON elsewhere
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// Limits bounds what clients and upstreams can take. In the fields that say
+// so, 0 is no limit.
+type Limits struct {
+	Connections           int  // POP3 connections at a time, 1 or more
+	ConnectionsPerAddress int  // of one client address; 0 is no limit
+	RatePerAddress        int  // new connections a minute of one client address; 0 is no limit
+	CountLoopback         bool // the two limits above hold for loopback clients too
+	BadCommands           int  // commands answered with -ERR before the session ends, 1 or more
+	LoginTries            int  // failed logins before the session ends, 1 or more
+	LoginTime             time.Duration
+	IdleTime              time.Duration // 10 minutes or more (RFC 1939 section 3)
+	HandshakeTime         time.Duration
+	UpstreamConnectTime   time.Duration
+	MailboxMessages       int   // 0 is no limit
+	MailboxOctets         int64 // of all messages; 0 is no limit
+}
+
+// Default returns the configuration without a file and without flags. It is
+// not complete: Listen and Upstream.Host have no default.
+func Default() Config {
+	return Config{
+		TLS:      TLS{MinVersion: TLS12},
+		Upstream: Upstream{Mailbox: "INBOX"},
+		Delete:   Expunge,
+		Expire:   "NEVER",
+		Lock:     Lock{Enabled: true, Wait: 3 * time.Second},
+		Drain:    30 * time.Second,
+		Log:      Log{Format: LogAuto, Level: slog.LevelInfo},
+		Limits: Limits{
+			Connections:           10_000,
+			ConnectionsPerAddress: 100,
+			RatePerAddress:        300,
+			BadCommands:           10,
+			LoginTries:            3,
+			LoginTime:             2 * time.Minute,
+			IdleTime:              10 * time.Minute,
+			HandshakeTime:         15 * time.Second,
+			UpstreamConnectTime:   10 * time.Second,
+			MailboxMessages:       1_000_000,
+		},
+	}
+}
+
+// Warnings lists what is allowed but worth a second look at this time, in plain
+// sentences. It reads the certificate again.
+func (c Config) Warnings(now time.Time) []string {
+	var w []string
+	if c.TLS.Given() {
+		if cert, err := c.TLS.Certificate(); err == nil && now.After(cert.Leaf.NotAfter) {
+			w = append(w, "tls.cert: "+c.TLS.Cert+" expired on "+cert.Leaf.NotAfter.Format(time.DateOnly)+"; clients will refuse it")
+		}
+	}
+	if c.ClearText {
+		w = append(w, "clear-text-login: anywhere lets passwords cross the network unencrypted")
+	}
+	if c.Metrics != "" && !loopbackAddress(c.Metrics) {
+		w = append(w, "metrics: "+c.Metrics+" can be read by other machines, and asks for no password")
+	}
+	if !c.Lock.Enabled {
+		w = append(w, "lock.enabled: false lets two sessions change one maildrop at the same time")
+	}
+	return w
+}

@@ -1,0 +1,54 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/popgate/popgate/cmd/internal/config"
+)
+
+// FuzzConfig: no file makes the loader panic, and what it accepts keeps the
+// promises that the rest of the program builds on.
+func FuzzConfig(f *testing.F) {
+	for _, pattern := range []string{"reference.yaml", "testdata/good/*.yaml", "testdata/bad/*.yaml"} {
+		files, _ := filepath.Glob(pattern)
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
+	}
+	file := filepath.Join(f.TempDir(), "popgate.yaml")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load(file, nil)
+		if err != nil {
+			for line := range strings.Lines(err.Error()) {
+				if !strings.HasPrefix(line, file) {
+					t.Errorf("a message that names no place: %q", line)
+				}
+			}
+			return
+		}
+		if len(c.Listen) == 0 || c.Upstream.Host == "" || c.Upstream.Port == 0 {
+			t.Errorf("incomplete: %+v", c)
+		}
+		if c.Limits.IdleTime.Minutes() < 10 || c.Limits.Connections < 1 || c.Limits.LoginTries < 1 || c.Limits.BadCommands < 1 {
+			t.Errorf("limits out of range: %+v", c.Limits)
+		}
+		for _, l := range c.Listen {
+			if l.TLS && !c.TLS.Given() {
+				t.Errorf("%s without a certificate", l)
+			}
+			if !l.Loopback() && !c.TLS.Given() && !c.ClearText {
+				t.Errorf("nobody can log in on %s", l)
+			}
+		}
+	})
+}

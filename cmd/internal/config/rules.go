@@ -1,0 +1,73 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// rules checks what no single key can know. A key whose own value was refused
+// is left alone: one mistake, one message.
+func (l *loader) rules(c *Config) {
+	if len(c.Listen) == 0 {
+		l.missing("listen", "listen", "pop3://127.0.0.1:1110", "listen: %s")
+	}
+	if c.Upstream.Host == "" {
+		l.missing("upstream.url", "upstream", "imaps://imap.example.net", "upstream: {url: %s}")
+	}
+	if c.Upstream.TLS && c.Upstream.StartTLS {
+		l.report(l.place("upstream.tls"), "upstream.tls", "starttls goes with imap://, and %s has TLS from the start; leave one of the two out", c.Upstream)
+	}
+	l.certificates(c)
+}
+
+// missing reports a key that has no default and was not given.
+func (l *loader) missing(path, flag, example, line string) {
+	section, _, _ := strings.Cut(path, ".")
+	if l.refused(path) || l.refused(section) {
+		return
+	}
+	if l.file == "" {
+		l.report(place{}, "", "--%s is missing; give one, such as --%s %s", flag, flag, example)
+		return
+	}
+	l.report(place{where: l.file}, "", "%s is missing; add a line such as `%s`, or give --%s", path, fmt.Sprintf(line, example), flag)
+}
+
+// certificates checks that every listener can let somebody log in.
+func (l *loader) certificates(c *Config) {
+	if l.refused("tls.cert") || l.refused("tls.key") {
+		return
+	}
+	switch {
+	case c.TLS.Cert != "" && c.TLS.Key == "":
+		l.report(l.place("tls.cert"), "tls.cert", "the private key is missing; give tls.key (--tls-key) too")
+		return
+	case c.TLS.Cert == "" && c.TLS.Key != "":
+		l.report(l.place("tls.key"), "tls.key", "the certificate is missing; give tls.cert (--tls-cert) too")
+		return
+	case c.TLS.Given():
+		return
+	}
+	for _, listen := range c.Listen {
+		switch {
+		case listen.TLS:
+			l.report(l.place("listen"), "listen", "%s needs a certificate; give tls.cert and tls.key (--tls-cert, --tls-key)", listen)
+		case !listen.Loopback() && !c.ClearText && !l.refused("clear-text-login"):
+			// RFC 2595 section 2.3: no password crosses the network in clear
+			// text, unless the configuration says so in words.
+			l.report(l.place("listen"), "listen", "nobody could log in on %s: other machines reach it, and it offers no TLS; "+
+				"give tls.cert and tls.key (--tls-cert, --tls-key), or listen on 127.0.0.1, or say clear-text-login: anywhere", listen)
+		}
+	}
+}
+
+// refused reports whether a value that was given for a key is known to be bad.
+func (l *loader) refused(path string) bool {
+	at := l.set[path]
+	for _, p := range l.problems {
+		if p.Key == path || at.line == 0 && at.where != "" && p.Where == at.where {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,99 @@
+package demo
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapserver"
+	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
+)
+
+// The account of the demonstration.
+const (
+	user     = "demo"
+	password = "demo"
+)
+
+// newIMAPServer returns a server in memory whose INBOX holds mail.
+func newIMAPServer(mail []sample) (*imapserver.Server, error) {
+	account := imapmemserver.NewUser(user, password)
+	for _, mailbox := range []string{"INBOX", "Trash"} {
+		if err := account.Create(mailbox, nil); err != nil {
+			return nil, fmt.Errorf("create %s: %w", mailbox, err)
+		}
+	}
+	for i, s := range mail {
+		at := time.Date(2026, time.March, 2, 10, i, 0, 0, time.UTC)
+		if _, err := account.Append("INBOX", literal{bytes.NewReader(s.raw)}, &imap.AppendOptions{Time: at}); err != nil {
+			return nil, fmt.Errorf("append the message with %s: %w", s.what, err)
+		}
+	}
+	store := imapmemserver.New()
+	store.AddUser(account)
+	return imapserver.New(&imapserver.Options{
+		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
+			return store.NewSession(), nil, nil
+		},
+		Caps: imap.CapSet{
+			imap.CapIMAP4rev1: {}, imap.CapUIDPlus: {}, imap.CapMove: {}, imap.CapESearch: {}, imap.CapUnselect: {},
+		},
+		Logger:       log.New(io.Discard, "", 0), // clients that leave are its only news
+		InsecureAuth: true,
+	}), nil
+}
+
+type literal struct{ *bytes.Reader }
+
+func (l literal) Size() int64 { return l.Reader.Size() }
+
+// patient makes a listener's connections wait for progress instead of for the
+// end: the library allows a whole response 30 seconds and a literal 5 minutes,
+// and a slow reader of a large message would be cut.
+type patient struct{ net.Listener }
+
+func (p patient) Accept() (net.Conn, error) {
+	c, err := p.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return patientConn{c}, nil
+}
+
+type patientConn struct{ net.Conn }
+
+const (
+	readTime   = 35 * time.Minute // an idle IMAP client; RFC 3501 section 5.4 wants 30 at least
+	writeTime  = 10 * time.Minute // for each piece
+	writePiece = 32 << 10
+)
+
+func (patientConn) SetDeadline(time.Time) error      { return nil }
+func (patientConn) SetReadDeadline(time.Time) error  { return nil }
+func (patientConn) SetWriteDeadline(time.Time) error { return nil }
+
+func (c patientConn) Read(p []byte) (int, error) {
+	if err := c.Conn.SetReadDeadline(time.Now().Add(readTime)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c patientConn) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		if err := c.Conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+			return done, err
+		}
+		n, err := c.Conn.Write(p[done:min(len(p), done+writePiece)])
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/popgate/popgate/cmd/internal/config"
+)
+
+type checkCommand struct {
+	settings
+	Reference bool `help:"Print a commented configuration file with every setting, and check nothing."`
+}
+
+// Help is shown by --help.
+func (checkCommand) Help() string {
+	return `Every problem is reported at once, as FILE:LINE: key: what is wrong and what is accepted. The certificates that the configuration names are read as well. Nothing is listened on and nothing is connected to.
+
+Examples:
+
+    popgate check --config /etc/popgate/popgate.yaml
+
+    popgate check --reference > popgate.yaml`
+}
+
+// Run is the loader that serve uses, and a summary of what it found.
+func (c *checkCommand) Run(env environment) error {
+	if c.Reference {
+		_, err := io.WriteString(env.stdout, config.Reference())
+		return err
+	}
+	cfg, err := config.Load(c.Config, env.flags)
+	if err != nil {
+		return err
+	}
+	for _, w := range cfg.Warnings(time.Now()) {
+		fmt.Fprintln(env.stderr, "popgate: warning:", w)
+	}
+	return summarize(env.stdout, c.Config, cfg)
+}
+
+func summarize(out io.Writer, file string, cfg config.Config) error {
+	name := file
+	if name == "" {
+		name = "command line"
+	}
+	fmt.Fprintf(out, "%s: ok\n", name)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, l := range cfg.Listen {
+		fmt.Fprintf(w, "  listen\t%s\t%s\n", l, clientTLS(l, cfg.TLS))
+	}
+	fmt.Fprintf(w, "  upstream\t%s\t%s, mailbox %s\n", cfg.Upstream, upstreamTLS(cfg.Upstream), cfg.Upstream.Mailbox)
+	fmt.Fprintf(w, "  delete\t%s\n", cfg.Delete)
+	fmt.Fprintf(w, "  seen\t%s\n", seenWord(cfg.Seen))
+	if cfg.Metrics != "" {
+		fmt.Fprintf(w, "  metrics\thttp://%s/metrics\n", cfg.Metrics)
+	}
+	return w.Flush()
+}
+
+func clientTLS(l config.Listen, t config.TLS) string {
+	switch {
+	case l.TLS:
+		return "TLS from the first octet"
+	case t.Given():
+		return "clear text and STLS"
+	}
+	return "clear text"
+}
+
+func upstreamTLS(u config.Upstream) string {
+	switch {
+	case u.TLS:
+		return "TLS from the first octet"
+	case u.StartTLS:
+		return "STARTTLS"
+	}
+	return "STARTTLS, or clear text to a loopback address"
+}
+
+func seenWord(seen bool) string {
+	if seen {
+		return "retr"
+	}
+	return "no"
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/popgate/popgate/cmd/internal/config"
+	"github.com/popgate/popgate/cmd/internal/demo"
+)
+
+type demoCommand struct {
+	Once   bool   `help:"End after the session, with exit code 0 if all of it went well and 1 if not."`
+	Listen string `placeholder:"URL" default:"pop3://127.0.0.1:0" help:"Where the gateway listens, pop3:// on a loopback address. Port 0 is a free one. Default: ${default}."`
+	IMAP   string `placeholder:"HOST:PORT" default:"127.0.0.1:0" help:"Where the IMAP server in memory listens, a loopback address. Port 0 is a free one. Default: ${default}."`
+}
+
+// Help is shown by --help.
+func (demoCommand) Help() string {
+	return `Starts an IMAP server in memory with a dozen sample messages and the gateway in front of it, holds a POP3 session and prints what both sides say. Then it tells how to try it with curl or a mail program, and serves until Ctrl-C. Nothing of it is written to disk, and nothing leaves this machine.
+
+Examples:
+
+    popgate demo
+
+    popgate demo --once
+
+    popgate demo --listen pop3://127.0.0.1:1110`
+}
+
+// demoConnections is plenty for one person who tries things out.
+const demoConnections = 100
+
+// Run plays the demonstration.
+func (c *demoCommand) Run(ctx context.Context, env environment) error {
+	log := newLogger(env.stderr, config.Log{Format: config.LogAuto, Level: slog.LevelWarn})
+	return demo.Run(ctx, demo.Options{
+		IMAP: c.IMAP,
+		Once: c.Once,
+		Out:  env.stdout,
+		Start: func(ctx context.Context, upstream netip.AddrPort) (string, func() error, error) {
+			cfg, err := config.Load("", config.Flags{"listen": {c.Listen}, "upstream": {"imap://" + upstream.String()}, "drain": {"1s"}})
+			if err != nil {
+				return "", nil, err
+			}
+			if !cfg.Listen[0].Loopback() || cfg.Listen[0].TLS {
+				return "", nil, config.Problems{{Where: "--listen", Text: fmt.Sprintf(
+					"the demonstration listens with pop3:// on a loopback address, not on %s", cfg.Listen[0])}}
+			}
+			cfg.Limits.Connections = demoConnections
+			return startGateway(ctx, cfg, log)
+		},
+	})
+}
+
+// startGateway runs a gateway beside the caller.
+func startGateway(ctx context.Context, cfg config.Config, log *slog.Logger) (address string, stop func() error, err error) {
+	g, err := newGateway(cfg, readBuild(), log)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := g.listen(ctx); err != nil {
+		return "", nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	served := make(chan error, 1)
+	go func() { served <- g.serve(ctx) }()
+	return g.server.Addrs()[0].String(), func() error { cancel(); return <-served }, nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+
+	"github.com/popgate/popgate/cmd/internal/config"
+	"github.com/popgate/popgate/metrics"
+	"github.com/popgate/popgate/proxy"
+	"github.com/popgate/popgate/proxy/pop3"
+	"github.com/popgate/popgate/upstream"
+)
+
+// An engine is the POP3 engine behind every listener.
+type engine struct {
+	server *pop3.Server
+	tls    *tls.Config // nil without a certificate
+}
+
+func newEngine(cfg config.Config, store upstream.Store, serverTLS *tls.Config, m *metrics.Metrics, log *slog.Logger) (*engine, error) {
+	options := pop3.Options{
+		Store:          store,
+		TLS:            serverTLS,
+		AllowClearText: cfg.ClearText,
+		RefuseDelete:   cfg.Delete == config.Refuse,
+		MarkSeen:       cfg.Seen,
+		Expire:         string(cfg.Expire),
+		LoginTries:     cfg.Limits.LoginTries,
+		BadCommands:    cfg.Limits.BadCommands,
+		LoginTime:      cfg.Limits.LoginTime,
+		IdleTime:       cfg.Limits.IdleTime,
+		HandshakeTime:  cfg.Limits.HandshakeTime,
+		Logger:         log,
+		Trace:          pop3Trace(m),
+	}
+	if cfg.Expire == "" {
+		options.Expire = pop3.ExpireOmitted
+	}
+	server, err := pop3.NewServer(options)
+	if err != nil {
+		return nil, err
+	}
+	return &engine{server, serverTLS}, nil
+}
+
+// busy is the greeting of a client that a limit turns away (RFC 1939
+// section 3, RFC 3206 section 4).
+const busy = "-ERR [SYS/TEMP] too many connections, try again later\r\n"
+
+// listener lets clients of l talk to the engine.
+func (e *engine) listener(name string, l config.Listen) proxy.Listener {
+	via := pop3.Via{Listener: name, TLS: l.TLS}
+	p := proxy.Listener{
+		Name:    name,
+		Addr:    l.Address(),
+		Handler: func(ctx context.Context, c net.Conn) { e.server.Serve(ctx, c, via) },
+		Busy:    []byte(busy),
+	}
+	if l.TLS {
+		p.TLS = e.tls
+	}
+	return p
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/popgate/popgate/cmd/internal/config"
+	"github.com/popgate/popgate/metrics"
+	"github.com/popgate/popgate/proxy"
+)
+
+// Descriptors: a session has its own connection and one upstream. The rest is
+// for listeners, monitoring, files that are read, and the runtime.
+const (
+	filesPerSession = 2
+	filesReserve    = 100
+	monitorConns    = 32 // connections to the metrics listener at a time
+)
+
+// A gateway is the whole service, put together: newGateway, listen, serve,
+// once each and in that order.
+type gateway struct {
+	cfg      config.Config
+	log      *slog.Logger
+	names    []string // of the listeners
+	maxConns int
+	metrics  *metrics.Metrics
+	server   *proxy.Server
+	monitor  net.Listener // nil without metrics
+	ready    atomic.Bool
+}
+
+// newGateway turns the configuration into the options of every package. It
+// opens nothing but the files that are named.
+func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gateway, error) {
+	g := &gateway{cfg: cfg, log: log, names: listenerNames(cfg.Listen)}
+	var limited bool
+	var err error
+	if g.maxConns, limited, err = proxy.FileLimit(cfg.Limits.Connections, filesReserve, filesPerSession); err != nil {
+		return nil, err
+	}
+	if limited {
+		log.Warn("the limit on open files allows fewer connections than limits.connections; raise it (ulimit -n, LimitNOFILE)",
+			"wanted", cfg.Limits.Connections, "connections", g.maxConns)
+	}
+	serverTLS, err := certificate(cfg.TLS)
+	if err != nil {
+		return nil, err
+	}
+	g.metrics = metrics.New(build, labelSets(g.names))
+	store, err := newStore(cfg, g.metrics, log)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := newEngine(cfg, store, serverTLS, g.metrics, log)
+	if err != nil {
+		return nil, err
+	}
+	listeners := make([]proxy.Listener, len(cfg.Listen))
+	for i, l := range cfg.Listen {
+		listeners[i] = engine.listener(g.names[i], l)
+	}
+	g.server, err = proxy.New(proxy.Options{
+		MaxConns:       g.maxConns,
+		MaxPerAddress:  orNone(cfg.Limits.ConnectionsPerAddress),
+		RatePerAddress: orNone(cfg.Limits.RatePerAddress),
+		CountLoopback:  cfg.Limits.CountLoopback,
+		HandshakeTime:  cfg.Limits.HandshakeTime,
+		Logger:         log,
+		Trace:          proxyTrace(g.metrics),
+	}, listeners...)
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// orNone turns "0 is no limit" into package proxy's "negative is no limit".
+func orNone(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
+}
+
+// listenerNames gives each listener a name for logs and metrics: its URL, and
+// a number behind it where two ask for a free port on one address.
+func listenerNames(ls []config.Listen) []string {
+	var names []string
+	times := map[string]int{}
+	for _, l := range ls {
+		name := l.String()
+		if times[name]++; times[name] > 1 {
+			name += "#" + strconv.Itoa(times[name])
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// certificate makes the TLS configuration that POP3 clients meet; nil without
+// a certificate.
+func certificate(t config.TLS) (*tls.Config, error) {
+	if !t.Given() {
+		return nil, nil
+	}
+	cert, err := t.Certificate()
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		Certificates: []tls.Certificate{cert},
+		MinVersion:   uint16(t.MinVersion),
+		// A client that offers other protocols only is turned away, so that
+		// no browser can be made to talk to us under this certificate.
+		NextProtos: []string{"pop3"},
+	}, nil
+}
+
+// listen binds every address, or none.
+func (g *gateway) listen(ctx context.Context) error {
+	if g.cfg.Metrics != "" {
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", g.cfg.Metrics)
+		if err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+		g.monitor = netutil.LimitListener(ln, monitorConns)
+	}
+	if err := g.server.Listen(ctx); err != nil {
+		if g.monitor != nil {
+			err = errors.Join(err, g.monitor.Close())
+		}
+		return err
+	}
+	return nil
+}
+
+// urls lists the listeners with the addresses that they are really bound to.
+func (g *gateway) urls() []string {
+	var out []string
+	for i, a := range g.server.Addrs() {
+		scheme := "pop3://"
+		if g.cfg.Listen[i].TLS {
+			scheme = "pop3s://"
+		}
+		out = append(out, scheme+a.String())
+	}
+	return out
+}
+
+// metricsAddress is the bound address of the metrics listener, or "off".
+func (g *gateway) metricsAddress() string {
+	if g.monitor == nil {
+		return "off"
+	}
+	return "http://" + g.monitor.Addr().String() + "/metrics"
+}
+
+// serve accepts clients until ctx ends or a listener fails for good. Then the
+// open sessions have the drain time to end by themselves; the engine closes
+// the rest. It returns when all is at an end.
+func (g *gateway) serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopMonitor := g.serveMonitor(cancel)
+
+	g.ready.Store(true)
+	err := g.server.Serve(ctx)
+	g.ready.Store(false)
+	g.log.Info("draining: no new sessions", "drain", g.cfg.Drain.String())
+
+	// The context of the service has ended: draining has a time of its own.
+	drain, cancelDrain := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.Drain)
+	defer cancelDrain()
+	start := time.Now()
+	cut := g.server.Shutdown(drain)
+	g.log.Info("popgate has ended", "after", time.Since(start).Round(time.Millisecond).String(), "sessions_cut", cut != nil)
+	return errors.Join(err, stopMonitor())
+}
+
+// serveMonitor serves metrics and probes until the function it returns is
+// called, which waits for the end. A failure before that calls failed, and is
+// returned in the end.
+func (g *gateway) serveMonitor(failed func()) (stop func() error) {
+	if g.monitor == nil {
+		return func() error { return nil }
+	}
+	server := metrics.NewServer(g.metrics.Handler(g.ready.Load, g.log), g.log)
+	ended := make(chan error, 1)
+	go func() {
+		err := server.Serve(g.monitor)
+		if errors.Is(err, http.ErrServerClosed) {
+			ended <- nil
+			return
+		}
+		ended <- fmt.Errorf("metrics: %w", err)
+		failed()
+	}()
+	return func() error {
+		_ = server.Close() // ends a scrape under way; the next one tells the same
+		return <-ended
+	}
+}

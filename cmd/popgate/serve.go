@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/popgate/popgate/cmd/internal/config"
+)
+
+type serveCommand struct{ settings }
+
+// Help is shown by --help.
+func (serveCommand) Help() string {
+	return `SIGTERM or Ctrl-C ends it in peace: no new sessions, and those that are open have the time of --drain to end by themselves. A second signal ends it at once; nothing is deleted by that.
+
+Examples:
+
+    popgate serve --listen pop3://127.0.0.1:1110 --upstream imap://127.0.0.1:1143 --metrics 127.0.0.1:9110
+
+    popgate serve --listen pop3s://0.0.0.0 --listen pop3://0.0.0.0 --tls-cert fullchain.pem --tls-key privkey.pem --upstream imaps://imap.example.net
+
+    popgate serve --config /etc/popgate/popgate.yaml`
+}
+
+// Run loads the configuration and serves until the context ends and the
+// sessions are drained.
+func (c *serveCommand) Run(ctx context.Context, env environment) error {
+	cfg, err := config.Load(c.Config, env.flags)
+	if err != nil {
+		return err
+	}
+	log := newLogger(env.stderr, cfg.Log)
+	for _, w := range cfg.Warnings(time.Now()) {
+		log.Warn(w)
+	}
+	build := readBuild()
+	g, err := newGateway(cfg, build, log)
+	if err != nil {
+		return err
+	}
+	if err := g.listen(ctx); err != nil {
+		return err
+	}
+	log.Info("popgate serves", "version", build.Version, "revision", build.Revision, "go", build.GoVersion,
+		"listen", strings.Join(g.urls(), " "), "upstream", cfg.Upstream.String(), "upstream_tls", upstreamTLS(cfg.Upstream),
+		"mailbox", cfg.Upstream.Mailbox, "delete", string(cfg.Delete), "seen", seenWord(cfg.Seen), "metrics", g.metricsAddress(),
+		"connections", g.maxConns)
+	return g.serve(ctx)
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/popgate/popgate/metrics"
+)
+
+type versionCommand struct{}
+
+// Run prints one line.
+func (versionCommand) Run(env environment) error {
+	b := readBuild()
+	text := "popgate " + b.Version
+	if b.Revision != "" {
+		text += " (" + b.Revision + ")"
+	}
+	_, err := fmt.Fprintf(env.stdout, "%s %s %s/%s\n", text, b.GoVersion, runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+// readBuild tells what is running, from what the Go tool wrote into the
+// binary; nothing has to be passed to the linker.
+func readBuild() metrics.Build {
+	b := metrics.Build{Version: "devel", GoVersion: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		b.Version = v
+	}
+	modified := ""
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Revision = s.Value[:min(12, len(s.Value))]
+		case "vcs.modified":
+			if s.Value == "true" {
+				modified = "+changes"
+			}
+		}
+	}
+	if b.Revision != "" {
+		b.Revision += modified
+	}
+	return b
+}

@@ -1,0 +1,82 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+const namespace = "popgate"
+
+// buckets covers a command answered from memory as well as a large message
+// over a slow line; there are few, because each costs a series per verb.
+func buckets() []float64 { return []float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60} }
+
+// A label is a name and all of its values.
+type label struct {
+	name   string
+	values []string
+}
+
+// A factory registers collectors and creates all of their children.
+type factory struct{ r prometheus.Registerer }
+
+func (f factory) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+	f.r.MustRegister(c)
+	return c
+}
+
+func (f factory) gauge(name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
+	f.r.MustRegister(g)
+	return g
+}
+
+func (f factory) info(name, help string, labels prometheus.Labels) {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels})
+	g.Set(1)
+	f.r.MustRegister(g)
+}
+
+func (f factory) histogram(name, help string) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets()})
+	f.r.MustRegister(h)
+	return h
+}
+
+func (f factory) counters(name, help string, labels ...label) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labelNames(labels))
+	f.r.MustRegister(v)
+	eachChild(labels, nil, func(values []string) { v.WithLabelValues(values...) })
+	return v
+}
+
+func (f factory) gauges(name, help string, labels ...label) *prometheus.GaugeVec {
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labelNames(labels))
+	f.r.MustRegister(v)
+	eachChild(labels, nil, func(values []string) { v.WithLabelValues(values...) })
+	return v
+}
+
+func (f factory) histograms(name, help string, labels ...label) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets()}, labelNames(labels))
+	f.r.MustRegister(v)
+	eachChild(labels, nil, func(values []string) { v.WithLabelValues(values...) })
+	return v
+}
+
+func labelNames(labels []label) []string {
+	out := make([]string, len(labels))
+	for i, l := range labels {
+		out[i] = l.name
+	}
+	return out
+}
+
+// eachChild calls f with every combination of label values.
+func eachChild(labels []label, chosen []string, f func([]string)) {
+	if len(labels) == 0 {
+		f(chosen)
+		return
+	}
+	for _, v := range labels[0].values {
+		eachChild(labels[1:], append(chosen[:len(chosen):len(chosen)], v), f)
+	}
+}
