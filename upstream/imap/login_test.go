@@ -3,6 +3,7 @@ package imap_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -292,5 +293,30 @@ func TestKeysAreEqualForEqualMaildrops(t *testing.T) {
 	}
 	if a, b := key("alice", imaptest.DefaultPassword), key("bob", "x"); a == b {
 		t.Errorf("%q for two users", a)
+	}
+}
+
+// Servers repeat a command line that they did not understand, and what they say
+// goes into the log.
+func TestAnErrorRepeatsNoCredentials(t *testing.T) {
+	const secret = "s3cr\"t-\xff-of-alice"
+	encoded := base64.StdEncoding.EncodeToString([]byte("\x00" + imaptest.DefaultUser + "\x00" + secret))
+	for _, p := range []imaptest.Profile{imaptest.Minimal(), imaptest.Full()} {
+		for _, reply := range []string{"{tag} NO what is ", "{tag} BAD LOGIN alice ", "* BYE ", "* NO [ALERT] ", "{tag} NO " + strings.Repeat("x", 190)} {
+			for _, told := range []string{secret, secret[:9], encoded} {
+				srv := imaptest.New(t, p)
+				text := reply + told + "\r\n"
+				if strings.HasPrefix(reply, "*") {
+					text += "{tag} BAD no\r\n"
+				}
+				for _, verb := range []string{"LOGIN", "AUTHENTICATE", imaptest.CONTINUE} {
+					srv.Before(verb, 0, imaptest.Raw(text))
+				}
+				_, err := newStore(t, srv, imap.Options{}).Login(t.Context(), upstream.Credentials{User: imaptest.DefaultUser, Secret: upstream.NewSecret(secret)})
+				if err == nil || strings.Contains(err.Error(), "s3cr") || strings.Contains(err.Error(), encoded[:8]) {
+					t.Errorf("%s: %q gave the error %v", p.Name, text, err)
+				}
+			}
+		}
 	}
 }

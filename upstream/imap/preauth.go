@@ -79,6 +79,7 @@ func (d *dialogue) startTLS(ctx context.Context, config *tls.Config) error {
 
 // login authenticates with what the server offers, and learns the capabilities.
 func (d *dialogue) login(c upstream.Credentials) error {
+	d.guard.Withhold(c.Secret.Reveal(), base64.StdEncoding.EncodeToString([]byte("\x00"+c.User+"\x00"+c.Secret.Reveal())))
 	if err := d.needCapabilities(); err != nil {
 		return loginError(err)
 	}
@@ -96,7 +97,7 @@ func (d *dialogue) login(c upstream.Credentials) error {
 		return loginError(err)
 	}
 	if st.Type != "OK" {
-		return fail(loginKind(st), opLogin, errors.New(st.String()))
+		return fail(loginKind(st), opLogin, errors.New(d.guard.Status().String())) // the same, without secrets
 	}
 	return loginError(d.needCapabilities())
 }
@@ -164,7 +165,7 @@ func (d *dialogue) needCapabilities() error {
 		return err
 	}
 	if st.Type != "OK" || d.caps == nil {
-		return fmt.Errorf("CAPABILITY: %v", st)
+		return fmt.Errorf("CAPABILITY: %v", d.guard.Status())
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func (c *Conn) ReadLine() ([]byte, error) {
 	}
 	line = trimLineEnd(line)
 	if st, ok := parseStatus(line); ok {
-		c.note(st)
+		c.note(st, line)
 	}
 	return line, nil
 }
@@ -53,7 +53,7 @@ func (c *Conn) StartTLS(ctx context.Context, config *tls.Config) error {
 	c.mu.Lock()
 	c.conn = conn
 	c.mu.Unlock()
-	c.br.Reset(timedReader{c})
+	c.br.Reset(&timedReader{c: c})
 	return nil
 }
 

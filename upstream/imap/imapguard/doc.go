@@ -27,7 +27,8 @@
 // is [ErrCut], never a clean end.
 //
 // Deadlines: each read has to make progress within Limits.Progress while a
-// command is in flight and within Limits.Idle otherwise; the clock stands while
-// the reader does not read, so a slow POP3 client trips nothing. Deadlines set
-// by the library are ignored.
+// command is in flight and within Limits.Idle otherwise, and bring
+// Limits.Trickle octets in each Limits.Progress of waiting; the clock stands
+// while the reader does not read, so a slow POP3 client trips nothing. Deadlines
+// set by the library are ignored.
 package imapguard

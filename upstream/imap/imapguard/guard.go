@@ -2,6 +2,7 @@ package imapguard
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -33,6 +34,7 @@ func violation(format string, args ...any) error {
 // Limits bounds what a server may do. Zero values mean the defaults.
 type Limits struct {
 	Progress time.Duration // for each read and write while a command is in flight; 60 s
+	Trickle  int64         // octets that have to come in each Progress spent waiting; 1024
 	Idle     time.Duration // for each read between commands; 30 min
 	Line     int           // octets of one response outside literals; 256 KiB
 	Literal  int64         // octets of a literal that is no body; 64 KiB
@@ -48,6 +50,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	set(&l.Progress, time.Minute)
 	set(&l.Idle, 30*time.Minute)
+	if l.Trickle <= 0 {
+		l.Trickle = 1024
+	}
 	if l.Line <= 0 {
 		l.Line = 256 << 10
 	}
@@ -95,10 +100,12 @@ type Conn struct {
 	br   *bufio.Reader
 	lim  Limits
 
-	mu     sync.Mutex // deadlines and what follows
-	busy   bool
-	status Status
-	codes  []string
+	mu      sync.Mutex // deadlines and what follows
+	busy    bool
+	began   time.Time // of the command in flight
+	status  Status
+	codes   []string
+	secrets [][]byte // beginnings of what no status text may repeat
 
 	expect atomic.Pointer[Expect]
 	budget atomic.Int64
@@ -112,18 +119,35 @@ func New(base, conn net.Conn, lim Limits) *Conn {
 	c := &Conn{base: base, conn: conn, lim: lim.withDefaults(), busy: true}
 	c.budget.Store(c.lim.Command)
 	c.expect.Store(&Expect{})
-	c.br = bufio.NewReaderSize(timedReader{c}, bufferSize)
+	c.br = bufio.NewReaderSize(&timedReader{c: c}, bufferSize)
 	return c
 }
 
-// timedReader arms the deadline before each read of the transport.
-type timedReader struct{ c *Conn }
-
-func (t timedReader) Read(p []byte) (int, error) {
-	t.c.armRead()
-	return t.c.conn.Read(p)
+// timedReader arms the deadline before each read of the transport, and ends a
+// connection that brings too little in the time spent waiting for it: a server
+// that sends an octet now and then makes progress for ever.
+type timedReader struct {
+	c      *Conn
+	waited time.Duration
+	got    int64
 }
 
+func (t *timedReader) Read(p []byte) (int, error) {
+	start := time.Now()
+	t.c.armRead()
+	n, err := t.c.conn.Read(p)
+	t.waited += t.c.busySince(start)
+	t.got += int64(n)
+	if t.waited >= t.c.lim.Progress {
+		if err == nil && t.got < t.c.lim.Trickle {
+			return 0, violation("%d octets in %v", t.got, t.waited)
+		}
+		t.waited, t.got = 0, 0
+	}
+	return n, err
+}
+
+// armRead sets the deadline of the next or present read.
 func (c *Conn) armRead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,12 +158,26 @@ func (c *Conn) armRead() {
 	c.conn.SetReadDeadline(time.Now().Add(d))
 }
 
+// busySince returns how long, since start, the command that is in flight has
+// been so; 0 if there is none.
+func (c *Conn) busySince(start time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.busy:
+		return 0
+	case c.began.After(start):
+		start = c.began
+	}
+	return time.Since(start)
+}
+
 // Begin says that a command is about to be sent and what may come of it.
 func (c *Conn) Begin(e Expect) {
 	c.expect.Store(&e)
 	c.budget.Store(c.lim.Command)
 	c.mu.Lock()
-	c.busy, c.status, c.codes = true, Status{}, c.codes[:0]
+	c.busy, c.began, c.status, c.codes = true, time.Now(), Status{}, c.codes[:0]
 	c.mu.Unlock()
 	c.armRead() // reaches a read that is already blocked
 }
@@ -175,10 +213,29 @@ func (c *Conn) Saw(code string) bool {
 	return false
 }
 
-func (c *Conn) note(s Status) {
+// Withhold names what no text of a status may repeat: servers tell a command
+// line back that they did not understand, and these texts go into the log.
+func (c *Conn) Withhold(secrets ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range secrets {
+		// The server may have repeated no more than the beginning.
+		if s = s[:min(len(s), 8)]; s != "" {
+			c.secrets = append(c.secrets, []byte(s))
+		}
+	}
+}
+
+// note keeps a status, which was read from line.
+func (c *Conn) note(s Status, line []byte) {
 	const maxCodes = 32
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, secret := range c.secrets {
+		if bytes.Contains(line, secret) {
+			s.Text = "(the text repeats the credentials)"
+		}
+	}
 	if s.Code != "" && len(c.codes) < maxCodes {
 		c.codes = append(c.codes, s.Code)
 	}

@@ -245,6 +245,37 @@ func TestSilenceDuringACommandIsBounded(t *testing.T) {
 	})
 }
 
+func TestATrickleOfOctetsIsNoProgress(t *testing.T) {
+	for _, tt := range []struct {
+		pause time.Duration
+		cut   bool
+	}{{time.Second, true}, {10 * time.Millisecond, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			c := imapguard.New(near, near, imapguard.Limits{Progress: time.Minute, Trickle: 1024})
+			c.Begin(imapguard.Expect{Body: 7})
+			go func() {
+				defer far.Close()
+				fmt.Fprintf(far, "* 1 FETCH (UID 7 BODY[] {20000}\r\n")
+				for range 20000 {
+					if _, err := far.Write([]byte("x")); err != nil {
+						return
+					}
+					time.Sleep(tt.pause)
+				}
+				fmt.Fprintf(far, ")\r\n")
+			}()
+			_, err := io.Copy(io.Discard, c)
+			if _, cut := errors.AsType[*imapguard.Violation](err); cut != tt.cut {
+				t.Errorf("an octet every %v: %v", tt.pause, err)
+			}
+			c.Abort()
+			time.Sleep(tt.pause) // for the writer to find out
+			synctest.Wait()
+		})
+	}
+}
+
 func TestASlowReaderTripsNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()

@@ -112,7 +112,7 @@ func (c *Conn) next() error {
 func (c *Conn) act(piece []byte, first, whole bool, expect *Expect) error {
 	s := &c.scan
 	if first && s.resp.status.Type != "" {
-		c.note(s.resp.status)
+		c.note(s.resp.status, piece)
 		upperCode(piece)
 		if s.resp.status.Type == "BYE" && !s.resp.pass {
 			return ErrBye // nothing that follows counts, RFC 3501 section 7.1.5

@@ -7,9 +7,8 @@ const (
 	notAuthenticated state = 1 << iota
 	authenticated
 	selected
-	anyState    = notAuthenticated | authenticated | selected
-	loggedIn    = authenticated | selected
-	noSuchState = state(0)
+	anyState = notAuthenticated | authenticated | selected
+	loggedIn = authenticated | selected
 )
 
 func (s *session) state() state {
@@ -69,7 +68,7 @@ func command(verb string) (h handler, in state, capability string) {
 	case "MOVE", "UID MOVE":
 		return (*session).copy, selected, "MOVE"
 	}
-	return nil, noSuchState, ""
+	return nil, 0, ""
 }
 
 // execute runs c. LOGIN and AUTHENTICATE stand apart: they need the journal

@@ -74,12 +74,17 @@ func Transcript(text string) Conversation {
 
 // Say sends octets as they are, {tag} replaced by the last tag.
 func Say(text string) Step {
-	return func(t *talk) error { return t.write(strings.ReplaceAll(text, "{tag}", t.tag)) }
+	return func(t *talk) error {
+		said := strings.ReplaceAll(text, "{tag}", t.tag)
+		t.log("S: %q", clip(said))
+		return t.write(said)
+	}
 }
 
 // SayTimes sends text n times over: floods and endless lines.
 func SayTimes(text string, n int) Step {
 	return func(t *talk) error {
+		t.log("S: %q, %d times", clip(text), n)
 		chunk := strings.Repeat(text, max(1, min(n, (64<<10)/max(1, len(text)))))
 		for left := n * len(text); left > 0; left -= len(chunk) {
 			if err := t.write(chunk[:min(left, len(chunk))]); err != nil {
@@ -119,9 +124,8 @@ var errGone = fmt.Errorf("the client closed")
 
 func (t *talk) write(text string) error {
 	if err := t.conn.SetWriteDeadline(time.Now().Add(turnTime)); err != nil {
-		return err
+		return errGone
 	}
-	t.log("S: %q", clip(text))
 	if _, err := io.WriteString(t.conn, text); err != nil {
 		return errGone
 	}

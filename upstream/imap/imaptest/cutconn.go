@@ -123,19 +123,25 @@ func (c *CutConn) room(d Direction, n int) (pass int, drip, dead bool) {
 	return int(min(int64(n), left)), false, false
 }
 
-func (c *CutConn) passed(d Direction, n int) {
+// count counts octets and reports whether they reach the cut.
+func (c *CutConn) count(d Direction, n int) bool {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.octs[d] += int64(n)
 	reached := !c.dead && c.cut != nil && c.cut.Dir == d && c.cut.How != Drip && c.octs[d] >= c.cut.After
 	c.dead = c.dead || reached
-	c.mu.Unlock()
-	if !reached || c.cut.How == Stall {
-		return
-	}
-	if c.cut.How == RST {
+	return reached
+}
+
+// end ends the connection below as the cut says.
+func (c *CutConn) end() {
+	switch c.cut.How {
+	case RST:
 		linger0(c.Conn)
+		c.Conn.Close()
+	case FIN:
+		c.Conn.Close()
 	}
-	c.Conn.Close()
 }
 
 // broken is what a call returns once the cut was reached.
@@ -188,7 +194,9 @@ func (c *CutConn) Read(p []byte) (int, error) {
 		}
 		p = p[:len(p)/2]
 	}
-	c.passed(FromServer, 0) // a cut after 0 octets
+	if c.count(FromServer, 0) { // a cut after 0 octets
+		c.end()
+	}
 	n, drip, dead := c.room(FromServer, len(p))
 	if dead {
 		return 0, c.broken("read", c.readLimit)
@@ -199,12 +207,11 @@ func (c *CutConn) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := c.Conn.Read(p[:n])
-	if c.Reached() && c.cut.How == Stall { // by a Write meanwhile
+	if c.Reached() { // by a Write meanwhile: nothing is seen of the answer
 		return 0, c.broken("read", c.readLimit)
 	}
-	c.passed(FromServer, n)
-	if err != nil && n == 0 && c.Reached() { // another goroutine reached the cut
-		return 0, c.broken("read", c.readLimit)
+	if c.count(FromServer, n) {
+		c.end()
 	}
 	if fault != nil && err == nil {
 		err = fault.Err
@@ -229,7 +236,9 @@ func (c *CutConn) Write(p []byte) (int, error) {
 }
 
 func (c *CutConn) write(p []byte) (int, error) {
-	c.passed(ToServer, 0)
+	if c.count(ToServer, 0) {
+		c.end()
+	}
 	if _, _, dead := c.room(ToServer, len(p)); dead {
 		return 0, c.broken("write", c.writeLimit)
 	}
@@ -243,9 +252,16 @@ func (c *CutConn) write(p []byte) (int, error) {
 				return done, err
 			}
 		}
-		n, err := c.Conn.Write(p[done : done+n])
-		done += n
-		c.passed(ToServer, n)
+		// Counted first: the server may answer before Write returns here.
+		reached := c.count(ToServer, n)
+		wrote, err := c.Conn.Write(p[done : done+n])
+		done += wrote
+		if wrote < n {
+			c.count(ToServer, wrote-n)
+		}
+		if reached {
+			c.end()
+		}
 		if err != nil {
 			return done, err
 		}

@@ -39,7 +39,7 @@ func TestReadIsCutAtEveryOctet(t *testing.T) {
 	for _, tcp := range []bool{false, true} {
 		for _, how := range []imaptest.Ending{imaptest.FIN, imaptest.RST} {
 			for k := range len(greeting) + 1 {
-				s, c := cut(t, tcp, &imaptest.Cut{After: int64(k), How: how})
+				_, c := cut(t, tcp, &imaptest.Cut{After: int64(k), How: how})
 				got, err := io.ReadAll(c)
 				if string(got) != greeting[:k] || !c.Reached() || c.Octets(imaptest.FromServer) != int64(k) {
 					t.Fatalf("cut at %d: %q, %v", k, got, err)
@@ -50,7 +50,6 @@ func TestReadIsCutAtEveryOctet(t *testing.T) {
 				if _, err := c.Write([]byte("x")); err == nil {
 					t.Fatalf("cut at %d: a write still works", k)
 				}
-				_ = s
 			}
 		}
 	}
@@ -75,7 +74,7 @@ func TestWriteIsCutAtEveryOctet(t *testing.T) {
 				c.Close()
 				// the server saw the command if all of it passed, and RST may
 				// overtake it
-				got := len(received(s, c))
+				got := len(received(t, s))
 				if got > 0 && k < len(command) || got == 0 && k == len(command) && how == imaptest.FIN {
 					t.Fatalf("tcp %v, cut at %d of %d: %d commands", tcp, k, len(command), got)
 				}
@@ -84,10 +83,12 @@ func TestWriteIsCutAtEveryOctet(t *testing.T) {
 	}
 }
 
-// received waits for the end of the only connection and returns its commands.
-func received(s *imaptest.Server, _ net.Conn) []imaptest.Command {
-	for !strings.Contains(s.Journal().String(), "ended:") {
-		time.Sleep(time.Millisecond)
+// received waits for the end of the first connection and returns the commands.
+func received(t *testing.T, s *imaptest.Server) []imaptest.Command {
+	t.Helper()
+	ended := func(e imaptest.Entry) bool { return e.Kind == imaptest.Ended }
+	if _, err := s.Journal().Await(t.Context(), ended); err != nil {
+		t.Fatal(err)
 	}
 	return s.Journal().Commands()
 }
@@ -134,6 +135,23 @@ func TestStallAndDripUnderSynctest(t *testing.T) {
 			}
 		})
 	})
+	t.Run("reply_to_the_last_octet_is_swallowed", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s, c := cut(t, false, &imaptest.Cut{Dir: imaptest.ToServer, After: 8, How: imaptest.Stall})
+			io.ReadFull(c, make([]byte, len(greeting)))
+			c.SetReadDeadline(time.Now().Add(time.Minute))
+			read := make(chan error, 1)
+			go func() { _, err := c.Read(make([]byte, 100)); read <- err }()
+			synctest.Wait() // the reader waits below, not at the cut
+			c.Write([]byte("A NOOP\r\n"))
+			if err := <-read; !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("Read: %v", err)
+			}
+			if got := s.Journal().Commands(); len(got) != 1 {
+				t.Errorf("commands %v", got)
+			}
+		})
+	})
 	t.Run("drip", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			_, c := cut(t, false, &imaptest.Cut{After: 2, How: imaptest.Drip, Every: time.Second})
@@ -164,7 +182,7 @@ func TestFaultsHitTheCallTheyName(t *testing.T) {
 	for i, want := range []struct {
 		n   int
 		err error
-	}{{4, nil}, {0, oops}, {2, oops}, {4, nil}} {
+	}{{4, nil}, {0, oops}, {2, oops}, {4, nil}, {2, nil}} {
 		if n, err := c.Read(b); n != want.n || err != want.err {
 			t.Errorf("Read %d = %d, %v", i+1, n, err)
 		}
@@ -181,7 +199,17 @@ func TestFaultsHitTheCallTheyName(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
 	}
-	if got := fmt.Sprint(c.Calls(imaptest.OpRead), c.Calls(imaptest.OpWrite), c.Calls(imaptest.OpClose)); got != "4 1 2" {
+	if got := fmt.Sprint(c.Calls(imaptest.OpRead), c.Calls(imaptest.OpWrite), c.Calls(imaptest.OpClose)); got != "5 1 2" {
 		t.Errorf("calls: %s", got)
+	}
+}
+
+func TestResetReachesTheServer(t *testing.T) {
+	s, c := cut(t, true, &imaptest.Cut{After: int64(len(greeting)), How: imaptest.RST})
+	io.ReadAll(c)
+	ended := func(e imaptest.Entry) bool { return e.Kind == imaptest.Ended }
+	e, err := s.Journal().Await(t.Context(), ended)
+	if err != nil || !strings.Contains(e.Line, "reset") {
+		t.Errorf("ended: %q, %v", e.Line, err)
 	}
 }

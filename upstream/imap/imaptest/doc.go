@@ -28,6 +28,9 @@
 //   - All of it works under testing/synctest over net.Pipe, and over TCP on a
 //     loopback address.
 //
-// Limits: no IDLE, no BODYSTRUCTURE or ENVELOPE, no CONDSTORE, no nested
-// mailboxes. Command lines end at [Profile.MaxLine] octets, literals at 64 KiB.
+// Limits: no APPEND or CREATE, no IDLE, no BODYSTRUCTURE or ENVELOPE, no
+// CONDSTORE, no nested mailboxes. Command lines end at [Profile.MaxLine]
+// octets, literals at 64 KiB. net.Pipe holds no octets: where both ends write at
+// once, as in a TLS handshake that the client breaks off, only deadlines end it.
+// Take [TCP] for those.
 package imaptest

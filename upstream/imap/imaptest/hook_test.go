@@ -81,6 +81,17 @@ func options(tcp bool) []imaptest.Option {
 	return nil
 }
 
+func TestEndInOrderIsNoResetDespiteUnreadInput(t *testing.T) {
+	s := imaptest.New(t, imaptest.Full(), imaptest.TCP())
+	w := login(t, s)
+	s.Before("NOOP", 1, imaptest.Raw("* 1 EXISTS\r\n"))
+	s.Before("NOOP", 2, imaptest.End(imaptest.FIN))
+	w.send(strings.Repeat("X NOOP\r\n", 10_000))
+	if got, err := readAll(w); got != "* 1 EXISTS\r\n" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestGreetingActions(t *testing.T) {
 	s := imaptest.New(t, imaptest.Full())
 	s.Before(imaptest.GREETING, 1, imaptest.BYE("go away"))
@@ -187,28 +198,48 @@ func TestJournalKeepsOneOrder(t *testing.T) {
 	s.INBOX().Expunge(3)
 	w.do(`UID STORE 1 +FLAGS.SILENT (\Deleted)`, "OK")
 	w.do("UID EXPUNGE 1", "OK")
-	s.After("NOOP", 1, imaptest.End(imaptest.FIN))
-	w.send("X NO")
+	w.send("X LOGIN alice wonder")
 	w.conn.Close()
-	s.Disconnect(imaptest.FIN)
+	ended := func(e imaptest.Entry) bool { return e.Kind == imaptest.Ended }
+	if _, err := s.Journal().Await(t.Context(), ended); err != nil {
+		t.Fatal(err)
+	}
+	names := map[imaptest.EntryKind]string{
+		imaptest.Received: "received", imaptest.Replied: "replied", imaptest.Mutated: "mutated",
+		imaptest.Broken: "broken", imaptest.Ended: "ended",
+	}
 	var got []string
-	for _, e := range s.Journal().Since(mark) {
-		if e.N != mark+len(got)+1 {
-			t.Errorf("entry %d is the %d. after %d", e.N, len(got)+1, mark)
+	for i, e := range s.Journal().Since(mark) {
+		if e.N != mark+i+1 {
+			t.Errorf("entry %d has the number %d", mark+i+1, e.N)
 		}
-		got = append(got, map[imaptest.EntryKind]string{
-			imaptest.Received: "received", imaptest.Replied: "replied", imaptest.Mutated: "mutated",
-			imaptest.Broken: "broken", imaptest.Ended: "ended",
-		}[e.Kind])
-		if len(got) == 7 {
-			break
+		got = append(got, names[e.Kind])
+		if e.Kind == imaptest.Broken && e.Line != "X LOGIN [secret]" {
+			t.Errorf("broken: %q", e.Line)
 		}
 	}
-	want := []string{"mutated", "received", "mutated", "replied", "received", "mutated", "replied"}
+	want := []string{"mutated", "received", "mutated", "replied", "received", "mutated", "replied", "broken", "ended"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if c := s.Journal().Commands("UID STORE"); len(c) != 1 || c[0].Line != `UID STORE 1 +FLAGS.SILENT (\Deleted)` {
 		t.Errorf("Commands: %v", c)
+	}
+	if m := s.Journal().Mutations(); len(m) != 2 || m[0].Change != imaptest.Flagged || m[1].Change != imaptest.Expunged {
+		t.Errorf("Mutations: %v", m)
+	}
+}
+
+func TestReplyThatCannotBeSentIsMarkedLost(t *testing.T) {
+	s, w := selected(t, imaptest.Full())
+	s.After("NOOP", 1, imaptest.Do(func(imaptest.Command) { w.conn.Close() }))
+	w.send("X NOOP\r\n")
+	ended := func(e imaptest.Entry) bool { return e.Kind == imaptest.Ended }
+	if _, err := s.Journal().Await(t.Context(), ended); err != nil {
+		t.Fatal(err)
+	}
+	lost := func(e imaptest.Entry) bool { return e.Kind == imaptest.Replied && e.Lost }
+	if i := slices.IndexFunc(s.Journal().Entries(), lost); i < 0 {
+		t.Errorf("no lost reply in:\n%s", s.Journal())
 	}
 }

@@ -1,7 +1,9 @@
 package imaptest
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -74,6 +76,7 @@ func (m Mutation) Place() Place { return Place{m.User, m.Mailbox, m.UIDValidity,
 type Journal struct {
 	mu      sync.Mutex
 	entries []Entry
+	grown   chan struct{} // closed at the next entry; nil if nobody waits
 }
 
 func (j *Journal) add(e Entry) int {
@@ -81,6 +84,10 @@ func (j *Journal) add(e Entry) int {
 	defer j.mu.Unlock()
 	e.N, e.At = len(j.entries)+1, time.Now()
 	j.entries = append(j.entries, e)
+	if j.grown != nil {
+		close(j.grown)
+		j.grown = nil
+	}
 	return e.N
 }
 
@@ -106,6 +113,31 @@ func (j *Journal) Since(n int) []Entry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return append([]Entry(nil), j.entries[min(n, len(j.entries)):]...)
+}
+
+// Await returns the first entry that matches, of those that are there or come
+// while ctx lasts.
+func (j *Journal) Await(ctx context.Context, match func(Entry) bool) (Entry, error) {
+	for seen := 0; ; {
+		j.mu.Lock()
+		fresh := slices.Clone(j.entries[seen:])
+		if j.grown == nil {
+			j.grown = make(chan struct{})
+		}
+		grown := j.grown
+		j.mu.Unlock()
+		for _, e := range fresh {
+			if match(e) {
+				return e, nil
+			}
+		}
+		seen += len(fresh)
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return Entry{}, ctx.Err()
+		}
+	}
 }
 
 // Commands returns the commands received, of the given verbs or of all:

@@ -122,8 +122,8 @@ func literalAtEnd(line []byte) (n int64, plus, ok bool) {
 // parseCommand splits what readCommand gave.
 func parseCommand(raw []byte) (Command, error) {
 	s := &scanner{in: raw}
-	tag, err := s.word()
-	if err != nil || tag == "" || strings.ContainsAny(tag, "+*(){%\"\\") {
+	tag := s.word()
+	if tag == "" || strings.ContainsAny(tag, "+*(){%\"\\") {
 		return Command{}, &syntaxError{tag: "*", text: "no tag"}
 	}
 	c := Command{Tag: tag, Line: strings.TrimSuffix(string(raw[min(len(tag)+1, len(raw)):]), "\r\n")}
@@ -162,12 +162,12 @@ func (s *scanner) peek() byte {
 }
 
 // word reads up to the next space or line end.
-func (s *scanner) word() (string, error) {
+func (s *scanner) word() string {
 	from := s.at
 	for s.at < len(s.in) && !strings.ContainsRune(" \r\n", rune(s.in[s.at])) {
 		s.at++
 	}
-	return string(s.in[from:s.at]), nil
+	return string(s.in[from:s.at])
 }
 
 // args reads arguments, each behind one space, up to the end of the line or,

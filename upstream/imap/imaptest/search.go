@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A test tells whether a message matches; number is its sequence number.
+// A criterion tells whether a message matches; number is its sequence number.
 type criterion func(number uint32, m *message) bool
 
 // search serves SEARCH and UID SEARCH (RFC 3501 section 6.4.4), with RETURN

@@ -1,7 +1,10 @@
 package imaptest_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -455,4 +458,85 @@ func TestProfilesAreWhatTheySay(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestMalformedLoginShowsNoSecret(t *testing.T) {
+	for _, line := range []string{
+		"LOGIN alice open sesame", `login alice "sesame`, "LOGIN (alice) sesame", "LOGIN\talice sesame", "AUTHENTICATE PLAIN sesame x", "LOGIN {6}x sesame",
+	} {
+		s := imaptest.New(t, imaptest.Full())
+		w := dial(t, s)
+		w.line()
+		w.do(line, "BAD")
+		if log := s.Journal().String(); strings.Contains(log, "sesame") {
+			t.Errorf("%q shows in:\n%s", line, log)
+		}
+	}
+}
+
+func TestSmallCommands(t *testing.T) {
+	s, w := selected(t, imaptest.Full())
+	w.expect("NOOP", "OK")
+	w.expect(`ID ("name" "x")`, "OK", `* ID ("name" "imaptest")`)
+	w.expect("ENABLE CONDSTORE", "OK", "* ENABLED")
+	w.expect("UNSELECT", "OK")
+	w.expect("UID SEARCH ALL", "BAD not in this state")
+	w.expect("LOGIN alice wonderland", "BAD already")
+	w.expect("STARTTLS", "BAD")
+	s.SetPassword(imaptest.DefaultUser, "new")
+	w = dial(t, s)
+	w.line()
+	w.do("LOGIN alice wonderland", "NO")
+	w.do("LOGIN alice new", "OK")
+}
+
+func TestDialectOfTaggedOK(t *testing.T) {
+	for text, want := range map[imaptest.TextForm]string{imaptest.TextPlain: "X OK noop completed\r\n", imaptest.TextEmpty: "X OK \r\n", imaptest.TextNone: "X OK\r\n"} {
+		p := imaptest.Full()
+		p.Dialect.Text = text
+		_, w := selected(t, p)
+		w.send("X NOOP\r\n")
+		if got, err := w.br.ReadString('\n'); got != want || err != nil {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		w.do("EXAMINE INBOX", "OK [READ-ONLY]") // a code is never left out
+	}
+}
+
+func TestBadCertificate(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	expired := ca.Issue(func(c *x509.Certificate) { c.NotAfter = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC) })
+	s := imaptest.New(t, imaptest.Full(), imaptest.TCP(), imaptest.ImplicitTLS(ca),
+		imaptest.TLSConfig(&tls.Config{Certificates: []tls.Certificate{expired}}))
+	c := client(dial(t, s).conn, ca).(*tls.Conn)
+	var invalid x509.CertificateInvalidError
+	if err := c.Handshake(); !errors.As(err, &invalid) || invalid.Reason != x509.Expired {
+		t.Errorf("handshake: %v", err)
+	}
+	if pool := x509.NewCertPool(); !pool.AppendCertsFromPEM(ca.PEM()) || !pool.Equal(ca.Pool()) {
+		t.Error("PEM() is not the authority")
+	}
+}
+
+func TestNothingMayFollowSTARTTLS(t *testing.T) {
+	s := imaptest.New(t, imaptest.Full(), imaptest.StartTLS(imaptest.NewCA(t)))
+	w := dial(t, s)
+	w.line()
+	go w.conn.Write([]byte("X STARTTLS\r\nY NOOP\r\n"))
+	w.until("X", "STARTTLS", "BAD")
+	w.until("Y", "NOOP", "OK")
+}
+
+func TestLargeMailboxAndComputedBody(t *testing.T) {
+	s, w := selected(t, imaptest.Full())
+	for range 20_000 {
+		s.INBOX().Append(hello)
+	}
+	s.INBOX().AppendBody(strings.NewReader(hello), 99)
+	w.expect("NOOP", "OK", "* 20004 EXISTS")
+	w.expect("UID FETCH 20004 (RFC822.SIZE BODY.PEEK[]<0.2>)", "OK", "* 20004 FETCH (UID 20004 RFC822.SIZE 99 BODY[]<0> {2}", "Su)")
+	if got := strings.Count(w.do("UID FETCH 1:* (UID RFC822.SIZE)", "OK"), "FETCH (UID"); got != 20_004 {
+		t.Errorf("%d lines", got)
+	}
+	w.expect("UID SEARCH RETURN (ALL) ALL", "OK", `* ESEARCH (TAG "A6") UID ALL 1:20004`)
 }
