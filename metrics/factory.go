@@ -6,7 +6,7 @@ const namespace = "popgate"
 
 // buckets covers a command answered from memory as well as a large message
 // over a slow line; there are few, because each costs a series per verb.
-func buckets() []float64 { return []float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60} }
+func buckets() []float64 { return []float64{0.005, 0.05, 0.5, 5} }
 
 // A label is a name and all of its values.
 type label struct {

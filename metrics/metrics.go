@@ -11,8 +11,8 @@ import (
 // Other is the label value for everything outside of a closed set.
 const Other = "other"
 
-// Sets are the closed sets of label values. [Other] belongs to each of them
-// and need not be named.
+// Sets are the closed sets of label values. Every value of them is there from
+// the start, at zero; [Other] appears when something outside of them is counted.
 type Sets struct {
 	Listeners  []string // names of the listeners
 	Ends       []string // why a session ended
@@ -43,14 +43,6 @@ func Outcomes() []string { return []string{Marked, Reset, Abandoned, Removed, Mi
 
 // A set is a closed set of label values.
 type set []string
-
-func closed(values []string) set {
-	s := slices.Clone(values)
-	if !slices.Contains(s, Other) {
-		s = append(s, Other)
-	}
-	return s
-}
 
 // of returns v where it belongs to the set, and Other where not. The sets are
 // short: a search costs less than a hash.
@@ -91,9 +83,9 @@ type Metrics struct {
 func New(b Build, s Sets) *Metrics {
 	m := &Metrics{
 		registry:  prometheus.NewRegistry(),
-		listeners: closed(s.Listeners), ends: closed(s.Ends), commands: closed(s.Commands), statuses: closed(s.Statuses),
-		mechanisms: closed(s.Mechanisms), logins: closed(s.Logins), ops: closed(s.Ops), results: closed(s.Results),
-		rejections: closed(s.Rejections),
+		listeners: s.Listeners, ends: s.Ends, commands: s.Commands, statuses: s.Statuses,
+		mechanisms: s.Mechanisms, logins: s.Logins, ops: s.Ops, results: s.Results,
+		rejections: s.Rejections,
 	}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 

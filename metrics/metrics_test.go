@@ -162,25 +162,23 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 
 func TestHostileValuesMintNoSeries(t *testing.T) {
 	m := newMetrics()
+	const strange = "what nobody expects"
+	use(m, strange, strange, strange, strange, strange, strange, strange, strange, strange)
 	_, before := registered(t, m)
-	for i := range 1000 {
+	for i := range 999 {
 		v := fmt.Sprintf("alice%d@example.com\n\x00\xff", i)
 		use(m, v, v, v, v, v, v, v, v, v)
 	}
 	if _, after := registered(t, m); after != before {
-		t.Errorf("%d series at the start, %d after hostile values", before, after)
+		t.Errorf("%d series with one strange value, %d after hostile values", before, after)
 	}
 	const want = `
 # HELP popgate_commands_total POP3 commands answered, by verb and status.
 # TYPE popgate_commands_total counter
 popgate_commands_total{command="QUIT",status="err"} 0
 popgate_commands_total{command="QUIT",status="ok"} 0
-popgate_commands_total{command="QUIT",status="other"} 0
 popgate_commands_total{command="RETR",status="err"} 0
 popgate_commands_total{command="RETR",status="ok"} 0
-popgate_commands_total{command="RETR",status="other"} 0
-popgate_commands_total{command="other",status="err"} 0
-popgate_commands_total{command="other",status="ok"} 0
 popgate_commands_total{command="other",status="other"} 1000
 `
 	if err := testutil.GatherAndCompare(m.Gatherer(), strings.NewReader(want), "popgate_commands_total"); err != nil {
@@ -208,7 +206,6 @@ func TestValues(t *testing.T) {
 	const want = `
 # HELP popgate_connections Connections of POP3 clients that are open, by listener.
 # TYPE popgate_connections gauge
-popgate_connections{listener="other"} 0
 popgate_connections{listener="pop3"} 0
 popgate_connections{listener="pop3s"} 1
 # HELP popgate_deletions_total Deletions by outcome: marked = reset + abandoned + removed + missing + kept.
