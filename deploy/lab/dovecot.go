@@ -1,0 +1,148 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// MailUser is the id of the system user that owns the mail of Dovecot and
+// Courier. Every Debian has it: mail, with a group of the same number.
+const MailUser = 8
+
+// DovecotOptions changes what differs between instances.
+type DovecotOptions struct {
+	// MaxConnections is the number of IMAP connections that one user may have
+	// from one address; 0 means 30.
+	MaxConnections int
+}
+
+// Dovecot starts a private Dovecot under the given name, which is also its
+// folder in the lab. Where its POP3 part is installed it serves that too.
+func (l *Lab) Dovecot(ctx context.Context, name string, o DovecotOptions) (*Server, error) {
+	s := &Server{Name: "dovecot"}
+	err := freePorts(&s.IMAP, &s.IMAPS)
+	if err != nil {
+		return nil, err
+	}
+	if s.Version, err = PackageVersion(ctx, "dovecot-imapd"); err != nil {
+		return nil, err
+	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = 30
+	}
+	dir, err := l.fresh(0, 0, name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = l.folder(MailUser, MailUser, name, "mail"); err != nil {
+		return nil, err
+	}
+	var users strings.Builder
+	for n := 1; n <= Users; n++ {
+		user, pass := User(n)
+		fmt.Fprintf(&users, "%s:{PLAIN}%s:%d:%d::%s/mail/user%d::\n", user, pass, MailUser, MailUser, dir, n)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "users"), []byte(users.String()), 0o644); err != nil {
+		return nil, err
+	}
+	protocols, pop3 := "imap", ""
+	if _, err := os.Stat("/usr/lib/dovecot/pop3"); err == nil {
+		if err := freePorts(&s.POP3, &s.POP3S); err != nil {
+			return nil, err
+		}
+		protocols, pop3 = "imap pop3", fmt.Sprintf(dovecotPOP3, port(s.POP3), port(s.POP3S))
+	}
+	s.LogFile = filepath.Join(dir, "log")
+	conf := fmt.Sprintf(dovecotConf, dir, protocols, s.LogFile, l.tls.chain, l.tls.key,
+		o.MaxConnections, port(s.IMAP), port(s.IMAPS)) + pop3
+	file := filepath.Join(dir, "dovecot.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
+		return nil, err
+	}
+	p, err := l.spawn(name, s.LogFile, nil, "/usr/sbin/dovecot", "-F", "-c", file)
+	if err != nil {
+		return nil, err
+	}
+	s.procs = append(s.procs, p)
+	return s, s.await(ctx, s.IMAP, s.IMAPS)
+}
+
+// await waits for the ports of a server that was just started and stops it if
+// they do not open.
+func (s *Server) await(ctx context.Context, addrs ...string) error {
+	for _, a := range addrs {
+		if err := WaitOpen(ctx, a); err != nil {
+			_ = s.Stop()
+			return fmt.Errorf("%s: %w (log: %s)", s.Name, err, s.LogFile)
+		}
+	}
+	return nil
+}
+
+const dovecotConf = `base_dir = %[1]s/run
+state_dir = %[1]s/state
+protocols = %[2]s
+log_path = %[3]s
+auth_verbose = yes
+listen = 127.0.0.1
+first_valid_uid = 1
+mail_location = maildir:~/Maildir
+mail_fsync = never
+disable_plaintext_auth = no
+ssl = yes
+ssl_cert = <%[4]s
+ssl_key = <%[5]s
+auth_mechanisms = plain login
+auth_failure_delay = 1 secs
+mail_max_userip_connections = %[6]d
+passdb {
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%%u %[1]s/users
+}
+userdb {
+  driver = passwd-file
+  args = username_format=%%u %[1]s/users
+}
+namespace inbox {
+  inbox = yes
+  separator = /
+  mailbox Trash {
+    auto = create
+    special_use = \Trash
+  }
+}
+service imap-login {
+  inet_listener imap {
+    port = %[7]s
+  }
+  inet_listener imaps {
+    port = %[8]s
+    ssl = yes
+  }
+}
+service anvil {
+  chroot =
+}
+service stats {
+  unix_listener stats-writer {
+    mode = 0666
+  }
+}
+`
+
+// Dovecot's POP3 marks what it sent as read; the gateway does not, so neither
+// does this one when it stands in.
+const dovecotPOP3 = `pop3_no_flag_updates = yes
+service pop3-login {
+  inet_listener pop3 {
+    port = %[1]s
+  }
+  inet_listener pop3s {
+    port = %[2]s
+    ssl = yes
+  }
+}
+`

@@ -1,0 +1,6 @@
+package lab
+
+var (
+	SaveFile    = saveFile
+	RestoreFile = restoreFile
+)

@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# Runs every test of popgate: formatting, vet, the Go tests under the race
+# detector, and the tests against real mail servers (Dovecot, Cyrus, Courier)
+# with real POP3 clients.
+#
+#   ./deploy/test.sh
+#
+# It needs Debian 12 with Go and apt, and root or sudo. It installs what is
+# missing and says so; no service is started by that. Servers and clients run
+# from one temporary folder, on 127.0.0.1 alone, and end with this script.
+#
+#   KEEP=1               keeps the temporary folder
+#   RUN=REGEXP           runs only these of the real tests, such as TestClients/cyrus/mutt
+#   POPGATE_FRONT=dovecot  tests the tests: Dovecot's POP3 takes the gateway's place
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What the tests use, by its Debian name.
+packages=(
+	gcc libc6-dev                                        # race detector
+	dovecot-imapd dovecot-pop3d                          # Dovecot
+	cyrus-common sasl2-bin libsasl2-modules libsasl2-modules-db  # Cyrus
+	courier-base courier-authlib courier-authlib-userdb  # Courier
+	bsdutils curl fetchmail mutt s-nail sylpheed xvfb    # clients; script(1) is mutt's terminal
+	python3 perl libio-socket-ssl-perl libauthen-sasl-perl
+	openjdk-17-jre-headless libecj-java libjakarta-mail-java
+)
+# Debian does not install these beside dovecot-imapd: they are only unpacked.
+unpacked=(cyrus-imapd courier-imap)
+
+say() { printf '\n== %s\n' "$*"; }
+die() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
+
+[ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
+	die 'the real-server tests need Debian; "go test ./..." runs the others anywhere'
+command -v go >/dev/null || die 'Go is not in PATH'
+sudo=()
+if [ "$(id -u)" != 0 ]; then
+	command -v sudo >/dev/null || die 'needs root, or sudo'
+	sudo=(sudo)
+fi
+
+# The servers put UNIX sockets below it, so its path must be short.
+tmp=$(mktemp -d /tmp/popgate.XXXXXX)
+chmod 755 "$tmp"
+mkdir "$tmp/pids"
+closing=
+
+cleanup() {
+	local status=$? file pid
+	trap - EXIT INT TERM
+	# Where the tests were killed, their servers are still there.
+	for file in "$tmp"/pids/*; do
+		[ -f "$file" ] || continue
+		pid=$(cat "$file")
+		"${sudo[@]}" bash -c 'kill -TERM -- "-$1"' bash "$pid" 2>/dev/null || true
+	done
+	restore_policy
+	if [ -d /etc/courier ]; then
+		# The lock is free unless another run of the tests owns these files.
+		"${sudo[@]}" flock -n /etc/courier bash -c '
+			for saved in /etc/courier/*.popgate-saved; do
+				file=${saved%.popgate-saved}
+				if [ -L "$saved" ]; then rm -f "$file" "$saved"; elif [ -f "$saved" ]; then mv "$saved" "$file"; fi
+			done' || true
+	fi
+	if [ -n "${KEEP:-}" ]; then echo "kept: $tmp"; else "${sudo[@]}" rm -rf --one-file-system "$tmp"; fi
+	[ -z "$closing" ] || printf '\n%s\n' "$closing"
+	exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# --- packages -----------------------------------------------------------------
+
+policy=/usr/sbin/policy-rc.d
+
+# deny_services lets packages install without starting anything.
+deny_services() {
+	if "${sudo[@]}" test -e "$policy"; then "${sudo[@]}" mv "$policy" "$tmp/policy-rc.d"; fi
+	printf '#!/bin/sh\nexit 101\n' >"$tmp/deny"
+	: >"$tmp/denied"
+	"${sudo[@]}" install -m 755 "$tmp/deny" "$policy"
+}
+
+restore_policy() {
+	[ -e "$tmp/denied" ] || return 0
+	if [ -e "$tmp/policy-rc.d" ]; then "${sudo[@]}" mv "$tmp/policy-rc.d" "$policy"; else "${sudo[@]}" rm -f "$policy"; fi
+	rm -f "$tmp/denied"
+}
+
+apt() {
+	"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -qq -y \
+		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" </dev/null >>"$tmp/apt.log" 2>&1
+}
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# download fetches the packages that are only unpacked.
+download() { (cd "$tmp/debs" && apt download "${unpacked[@]}"); }
+
+missing=()
+for package in "${packages[@]}"; do
+	installed "$package" || missing+=("$package")
+done
+# Cyrus and Courier ask for some mail transport agent; this one is small and
+# runs no daemon. It stays out where there is one already.
+if [ ${#missing[@]} -gt 0 ] && ! dpkg-query -W -f '${db:Status-Status} ${Provides}\n' | grep -q '^installed.*mail-transport-agent'; then
+	missing+=(msmtp-mta)
+fi
+
+mkdir "$tmp/debs" "$tmp/unpacked"
+updated=
+update() {
+	[ -z "$updated" ] || return 1
+	updated=1
+	echo 'apt-get update'
+	apt update
+}
+if [ ${#missing[@]} -gt 0 ]; then
+	say "Installing ${#missing[@]} Debian packages"
+	printf '%s\n' "${missing[*]}" | fold -s -w 78
+	deny_services
+	install_missing() { apt --no-install-recommends --no-remove install "${missing[@]}"; }
+	install_missing || { update && install_missing; } || { tail -n 30 "$tmp/apt.log"; die 'apt-get failed'; }
+	restore_policy
+fi
+say "Unpacking ${unpacked[*]} into the temporary folder"
+download || { update && download; } || { tail -n 30 "$tmp/apt.log"; die 'apt-get download failed'; }
+dpkg -x "$tmp"/debs/cyrus-imapd_*.deb "$tmp/unpacked/cyrus"
+dpkg -x "$tmp"/debs/courier-imap_*.deb "$tmp/unpacked/courier"
+
+# --- what needs no servers ------------------------------------------------------
+
+failed=()
+step() { # name command...
+	local name=$1
+	shift
+	say "$name"
+	"$@" || { failed+=("$name"); echo "FAILED: $name"; }
+}
+formatted() { local files; files=$(gofmt -l .); [ -z "$files" ] || { printf 'gofmt: %s\n' $files; return 1; }; }
+
+step 'go build' go build -buildvcs=false -o "$tmp/popgate" ./cmd/popgate
+[ -x "$tmp/popgate" ] || [ -n "${POPGATE_FRONT:-}" ] || exit 1
+[ ! -x "$tmp/popgate" ] || step 'popgate demo --once' sh -c '"$1" demo --once >"$2" || { cat "$2"; exit 1; }' sh "$tmp/popgate" "$tmp/demo.log"
+step 'gofmt -l' formatted
+step 'go vet ./...' go vet ./...
+step 'go test -race -shuffle=on -count=1 ./...' env CGO_ENABLED=1 go test -race -shuffle=on -count=1 ./...
+
+# --- real servers, real clients ---------------------------------------------------
+
+say 'Real servers and real clients'
+go test -c -o "$tmp/realtest" ./deploy/realtest
+status=0
+(cd deploy/realtest && "${sudo[@]}" env -u TMPDIR POPGATE_LAB="$tmp" POPGATE_FRONT="${POPGATE_FRONT:-}" \
+	"$tmp/realtest" -test.timeout 14m -test.parallel 2 -test.run "${RUN:-.}" </dev/null >"$tmp/realtest.log") || status=$?
+if [ "$status" != 0 ]; then failed+=('real servers and real clients'); fi
+sed '$d' "$tmp/realtest.log"
+closing=$(tail -n 1 "$tmp/realtest.log")
+case $closing in
+*' passed, '*' failed'*) ;;
+*) printf '%s\n' "$closing"; closing='the real tests did not come to their end' ;;
+esac
+if [ "$status" != 0 ]; then
+	for log in "$tmp"/dovecot/log "$tmp"/cyrus/log "$tmp"/courier/log; do
+		if [ -s "$log" ]; then say "end of ${log#"$tmp"/}"; tail -n 20 "$log"; fi
+	done
+fi
+if [ ${#failed[@]} -gt 0 ]; then
+	say 'FAILED'
+	printf '%s\n' "${failed[@]}"
+	exit 1
+fi
