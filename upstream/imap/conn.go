@@ -139,6 +139,11 @@ func (c *conn) selectMailbox(ctx context.Context, readOnly bool) (mailbox, error
 		if err != nil {
 			return err
 		}
+		if !c.guard.SawExists() {
+			// Required by RFC 3501 section 6.3.1. No number is not 0: clients
+			// forget what a list lacks.
+			return failf(upstream.Unavailable, opSelect, "the server does not tell how many messages there are")
+		}
 		// Without PERMANENTFLAGS every flag is permanent (RFC 3501 section
 		// 6.3.1). With \* so is one that the server does not list; a system
 		// flag in FLAGS that is missing here is not.

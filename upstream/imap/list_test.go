@@ -120,6 +120,8 @@ func TestMailboxesThatCannotBeServedFailTheLogin(t *testing.T) {
 		want      upstream.Kind
 	}{
 		{"no_uidvalidity", head + "* OK [UIDNEXT 5] x\r\n{tag} OK [READ-ONLY] done\r\n", upstream.Internal},
+		{"no_exists", "* OK [UIDVALIDITY 5] x\r\n{tag} OK [READ-ONLY] done\r\n", upstream.Unavailable},
+		{"exists_negative", "* -3 EXISTS\r\n* OK [UIDVALIDITY 5] x\r\n{tag} OK [READ-ONLY] done\r\n", upstream.Unavailable},
 		{"uidvalidity_zero", head + "* OK [UIDVALIDITY 0] x\r\n{tag} OK [READ-ONLY] done\r\n", upstream.Internal},
 		{"uids_not_sticky", head + "* OK [UIDVALIDITY 5] x\r\n* NO [UIDNOTSTICKY] x\r\n{tag} OK [READ-ONLY] done\r\n", upstream.Internal},
 		{"over_the_limit", "* 101 EXISTS\r\n* OK [UIDVALIDITY 5] x\r\n{tag} OK [READ-ONLY] done\r\n", upstream.TooBig},

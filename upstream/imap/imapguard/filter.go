@@ -15,7 +15,8 @@ const (
 	kindList               // FETCH while a listing is under way
 	kindSearch             // SEARCH
 	kindBody               // FETCH of the awaited body
-	kindData               // EXISTS, LIST
+	kindExists             // EXISTS
+	kindData               // LIST
 )
 
 type response struct {
@@ -52,7 +53,7 @@ func classify(piece []byte, expect *Expect) response {
 		word, rest = nextWord(rest)
 		switch {
 		case equalFold(word, "EXISTS"):
-			return response{kind: kindData, pass: true}
+			return response{kind: kindExists, pass: true}
 		case equalFold(word, "FETCH") && expect.List != nil:
 			return response{kind: kindList, structured: true}
 		case equalFold(word, "FETCH"):

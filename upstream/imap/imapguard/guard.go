@@ -105,6 +105,7 @@ type Conn struct {
 	began   time.Time // of the command in flight
 	status  Status
 	codes   []string
+	exists  bool     // an EXISTS came
 	secrets [][]byte // beginnings of what no status text may repeat
 
 	expect atomic.Pointer[Expect]
@@ -177,7 +178,7 @@ func (c *Conn) Begin(e Expect) {
 	c.expect.Store(&e)
 	c.budget.Store(c.lim.Command)
 	c.mu.Lock()
-	c.busy, c.began, c.status, c.codes = true, time.Now(), Status{}, c.codes[:0]
+	c.busy, c.began, c.status, c.codes, c.exists = true, time.Now(), Status{}, c.codes[:0], false
 	c.mu.Unlock()
 	c.armRead() // reaches a read that is already blocked
 }
@@ -211,6 +212,20 @@ func (c *Conn) Saw(code string) bool {
 		}
 	}
 	return false
+}
+
+// SawExists reports whether the server has told since Begin how many messages
+// there are.
+func (c *Conn) SawExists() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.exists
+}
+
+func (c *Conn) noteExists() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.exists = true
 }
 
 // Withhold names what no text of a status may repeat: servers tell a command

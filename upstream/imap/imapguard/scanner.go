@@ -131,6 +131,8 @@ func (c *Conn) act(piece []byte, first, whole bool, expect *Expect) error {
 		return s.tapNumbers(piece, first, whole, expect.Search)
 	case kindFlags:
 		legalFlags(piece)
+	case kindExists:
+		c.noteExists()
 	}
 	if !s.resp.pass {
 		return nil

@@ -56,6 +56,7 @@ const (
 	GoneNIL                           // the section is NIL, and OK
 	GoneNO                            // nothing and NO
 	GoneExpungeIssued                 // the section is NIL, and OK [EXPUNGEISSUED] (RFC 5530)
+	GoneMadeUp                        // another message, which says so, and OK, as Courier does it
 )
 
 // TextForm is the human text of a tagged OK.

@@ -115,7 +115,11 @@ func (s *session) fetchOne(uid uint32, items []item) (bool, error) {
 		return true, nil
 	}
 	body := slices.ContainsFunc(items, item.isBody)
-	if m == nil {
+	switch {
+	case m == nil && d.Gone == GoneMadeUp:
+		text := strings.NewReader("From: postmaster\r\nSubject: message unavailable\r\n\r\nThis message is no longer here.\r\n")
+		now = Message{UID: uid, Size: text.Size(), Body: text}
+	case m == nil:
 		if body && (d.Gone == GoneNIL || d.Gone == GoneExpungeIssued) {
 			s.untagged("* %d FETCH (UID %d %s NIL)", number, uid, items[slices.IndexFunc(items, item.isBody)].label())
 		}

@@ -89,7 +89,7 @@ func Courier() Profile {
 		Caps:            []string{"UIDPLUS", "CHILDREN", "NAMESPACE", "ID", "ENABLE"},
 		GreetingCaps:    true,
 		LoginDropsInput: true,
-		Dialect:         Dialect{Gone: GoneNO},
+		Dialect:         Dialect{Gone: GoneMadeUp},
 	}
 }
 
