@@ -149,6 +149,8 @@ step 'gofmt -l' formatted
 step 'go vet ./...' go vet ./...
 step 'go test -race -shuffle=on -count=1 ./...' env CGO_ENABLED=1 go test -race -shuffle=on -count=1 ./...
 
+step 'go run ./cmd/prove' go run ./cmd/prove
+
 # --- real servers, real clients ---------------------------------------------------
 
 say 'Real servers and real clients'

@@ -11,12 +11,14 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
 	courierEtc    = "/etc/courier" // compiled into authdaemond
 	courierSocket = "/run/courier/authdaemon/socket"
 	savedSuffix   = ".popgate-saved"
+	lockTimeout   = 5 * time.Minute // a whole run over Courier takes under two
 )
 
 // CourierConnections is how many connections the lab's Courier takes from one
@@ -51,7 +53,7 @@ func (l *Lab) Courier(ctx context.Context, name, unpacked, deb string) (*Server,
 		return nil, err
 	}
 	s.LogFile = filepath.Join(dir, "log")
-	if err := s.takeCourierEtc(); err != nil {
+	if err := s.takeCourierEtc(ctx); err != nil {
 		return nil, err
 	}
 	fail := func(err error) (*Server, error) {
@@ -130,13 +132,13 @@ func (l *Lab) courierUsers(name string) (string, error) {
 
 // takeCourierEtc locks /etc/courier, saves the files that will be replaced and
 // arranges that Stop puts them back. What a killed run left behind is put back
-// first.
-func (s *Server) takeCourierEtc() error {
+// first. It waits for another lab that has the lock.
+func (s *Server) takeCourierEtc(ctx context.Context) error {
 	lock, err := os.Open(courierEtc)
 	if err != nil {
 		return err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := lockFile(ctx, lock); err != nil {
 		lock.Close()
 		return fmt.Errorf("another lab uses %s: %w", courierEtc, err)
 	}
@@ -152,6 +154,25 @@ func (s *Server) takeCourierEtc() error {
 	}
 	s.undo = append(s.undo, lock.Close, restore)
 	return nil
+}
+
+// lockFile takes an exclusive lock, which ends with the file.
+func lockFile(ctx context.Context, f *os.File) error {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
 }
 
 func eachCourierFile(do func(file string) error) error {

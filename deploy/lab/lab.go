@@ -233,7 +233,7 @@ func (p *process) stop() error {
 	return fmt.Errorf("process %d did not end on SIGTERM", p.cmd.Process.Pid)
 }
 
-// output runs a helper program to its end, with input, and returns what it
+// output runs a program to its end, with input, and returns what it
 // printed.
 func output(ctx context.Context, input string, argv ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)

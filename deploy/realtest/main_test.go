@@ -63,6 +63,22 @@ func (r *reporter) leaf(t *testing.T, server, subject, mode, name string, fn fun
 	})
 }
 
+// guard counts a failure that came before any test of its own could be run,
+// such as a server that does not start: the closing line must not hide it.
+func (r *reporter) guard(t *testing.T, server, subject, mode string) {
+	t.Cleanup(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		counted := slices.ContainsFunc(r.leaves, func(l leafResult) bool {
+			return l.result == "FAILED" && l.server == server &&
+				(subject == "" || l.subject == subject) && (mode == "" || l.mode == mode)
+		})
+		if t.Failed() && !counted {
+			r.leaves = append(r.leaves, leafResult{server, subject, mode, "setup", "FAILED"})
+		}
+	})
+}
+
 // progress says on standard error how one row of the table ended.
 func (r *reporter) progress(server, subject string) {
 	r.mu.Lock()

@@ -23,6 +23,7 @@ func TestClients(t *testing.T) {
 				names = append(names, c.name)
 			}
 			b := newBench(t, strings.Join(names, ", ")+" over "+server)
+			report.guard(t, server, "", "")
 			t.Parallel()
 			s := b.start(t, server)
 			f := s.serve(t)
@@ -45,6 +46,7 @@ func TestClients(t *testing.T) {
 
 // threeVisits is one client in one mode.
 func threeVisits(t *testing.T, s *station, f *front, c client, mode string) {
+	report.guard(t, s.Name, c.name, mode)
 	user, pass, _ := s.account(t)
 	set := messageSet(user)
 	judge := s.judge(t, user, pass)

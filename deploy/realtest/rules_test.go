@@ -42,6 +42,7 @@ func TestRules(t *testing.T) {
 			if b.front != "" {
 				t.Skip("these are rules of the gateway, which is not the front end here")
 			}
+			report.guard(t, server, "", "")
 			t.Parallel()
 			s := b.start(t, server)
 			defaults := b.gateway(t, server, "--upstream", "imap://"+s.IMAP)

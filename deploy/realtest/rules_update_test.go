@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/popgate/popgate/deploy/lab"
 )
@@ -206,6 +207,9 @@ func (c *scene) noLogin(t *testing.T) {
 // exhaust opens IMAP connections of the user until the server takes no more.
 func (c *scene) exhaust(t *testing.T) {
 	t.Helper()
+	// Runs behind the cleanups below: the server counts a connection for a
+	// moment after it was closed.
+	t.Cleanup(func() { c.takesConnections(t) })
 	for range 100 {
 		conn, greeting, err := imapDial(c.IMAP)
 		if err != nil {
@@ -224,4 +228,18 @@ func (c *scene) exhaust(t *testing.T) {
 		t.Cleanup(func() { conn.conn.Close() })
 	}
 	t.Fatal("the server knows no limit")
+}
+
+// takesConnections waits until the server greets again.
+func (c *scene) takesConnections(t *testing.T) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(imapTimeout); time.Now().Before(deadline); <-tick.C {
+		if conn, _, err := imapDial(c.IMAP); err == nil && conn != nil {
+			conn.conn.Close()
+			return
+		}
+	}
+	t.Errorf("%s takes no connections %v after they were closed", c.Name, imapTimeout)
 }
