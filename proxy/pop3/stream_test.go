@@ -119,9 +119,10 @@ func TestAMessageThatBreaksOffIsNeverDeleted(t *testing.T) {
 // not deleted.
 func TestAMessageThatWasNotTakenIsNeverDeleted(t *testing.T) {
 	broken := errors.New("broken")
-	body := filler("a1", 200_000)
-	for fail := range 20 {
-		l := newLab("alice", "pw", body)
+	bodies := []memdrop.Message{filler("a1", 100), filler("a1", 5000), filler("a1", 200_000)}
+	for n := range 3 * 60 {
+		fail := n / 3
+		l := newLab("alice", "pw", bodies[n%3])
 		writes, failed := 0, false
 		conn := &stream{in: []byte("USER alice\r\nPASS pw\r\nRETR 1\r\nDELE 1\r\nQUIT\r\n"), step: 512, onWrite: func([]byte) error {
 			if writes++; writes > fail {

@@ -233,6 +233,21 @@ func TestNoCredentialIsSentWhereSTARTTLSGoesWrong(t *testing.T) {
 	}
 }
 
+// The library loops for ever over a list among capabilities.
+func TestCapabilitiesThatAreNoneDoNoHarm(t *testing.T) {
+	for _, raw := range []string{"* CAPABILITY IMAP4rev1 UIDPLUS MOVE ( (AUTH=X) {3} \"x\" \\ * %\r\n{tag} OK done\r\n", "{tag} OK [CAPABILITY IMAP4rev1 (MOVE] done\r\n"} {
+		p := imaptest.Minimal()
+		srv := imaptest.New(t, p)
+		fill(srv, 1)
+		srv.Before("CAPABILITY", 0, imaptest.Raw(raw))
+		srv.After("EXAMINE", 0, imaptest.Raw("{tag} OK [CAPABILITY IMAP4rev1 (x)] done\r\n"))
+		srv.After("SELECT", 0, imaptest.Raw("{tag} OK [CAPABILITY (] done\r\n"))
+		if s := open(t, newStore(t, srv, imap.Options{})); s.Len() != 1 {
+			t.Errorf("%q: %d messages, want 1", raw, s.Len())
+		}
+	}
+}
+
 func TestPREAUTHIsNobodysMailbox(t *testing.T) {
 	srv := imaptest.New(t, imaptest.Full())
 	srv.Before("GREETING", 0, imaptest.Raw("* PREAUTH [CAPABILITY IMAP4rev1] welcome\r\n"))
@@ -318,5 +333,29 @@ func TestAnErrorRepeatsNoCredentials(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A server that says OK before it has the password knows nobody.
+func TestOKBeforeThePasswordIsNoLogin(t *testing.T) {
+	for _, p := range []imaptest.Profile{imaptest.Minimal(), imaptest.Minimal().Named("no_initial_response")} {
+		if p.Name == "no_initial_response" {
+			p.Auth = []string{"PLAIN"}
+		}
+		srv := imaptest.New(t, p)
+		srv.SetPassword(imaptest.DefaultUser, `a"b`) // a literal in LOGIN
+		srv.Before(imaptest.CONTINUE, 0, imaptest.Raw("{tag} OK welcome\r\n"))
+		srv.Before("AUTHENTICATE", 0, imaptest.Raw("{tag} OK welcome\r\n"))
+		err := login(t, newStore(t, srv, imap.Options{}), upstream.Credentials{User: imaptest.DefaultUser, Secret: upstream.NewSecret(`a"b`)})
+		wantKind(t, err, upstream.Unavailable)
+	}
+}
+
+// Tags cannot be foreseen: a reply with another was prepared, by whomever.
+func TestAReplyWithAnotherTagEndsTheLogin(t *testing.T) {
+	for _, verb := range []string{"CAPABILITY", "LOGIN"} {
+		srv := imaptest.New(t, imaptest.Minimal())
+		srv.Before(verb, 1, imaptest.Raw("A1 OK [CAPABILITY IMAP4rev1] done\r\n{tag} OK [CAPABILITY IMAP4rev1] done\r\n"))
+		wantKind(t, login(t, newStore(t, srv, imap.Options{}), alice), upstream.Unavailable)
 	}
 }

@@ -192,6 +192,8 @@ func (d *dialogue) exchange(text string, continuations ...string) (imapguard.Sta
 				return imapguard.Status{}, err
 			}
 			continuations = continuations[1:]
+		case first == tag && word == "OK" && len(continuations) > 0:
+			return imapguard.Status{}, &imapguard.Violation{Reason: "OK to a command whose rest it did not ask for"}
 		case first == tag:
 			if caps := codeCapabilities(line); word == "OK" && caps != nil {
 				d.caps = caps

@@ -151,6 +151,10 @@ func TestNothingChangesWhereThePolicyCannotBeFollowed(t *testing.T) {
 			s.Mailbox(imaptest.DefaultUser, "Bin")
 			s.Before("UID COPY", 0, imaptest.NO("[OVERQUOTA] full"))
 		}, upstream.Internal},
+		{"copied_too_little", imaptest.WithoutMOVE(), imap.Options{Delete: imap.Trash, Trash: "Bin"}, func(s *imaptest.Server) {
+			s.Mailbox(imaptest.DefaultUser, "Bin")
+			s.Before("UID COPY", 0, imaptest.Raw("{tag} OK [COPYUID 7 1 1] copied\r\n"))
+		}, upstream.Unavailable},
 		{"uidvalidity_changed", imaptest.Full(), imap.Options{}, func(s *imaptest.Server) { s.INBOX().Recreate(); fill(s, 3) }, upstream.Changed},
 		{"uidvalidity_changed_on_reconnect", imaptest.Full(), imap.Options{}, func(s *imaptest.Server) {
 			s.INBOX().Recreate()

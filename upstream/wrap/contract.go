@@ -73,13 +73,9 @@ func checkSnapshot(s upstream.Snapshot) error {
 	if n < 0 {
 		return violation("open", "Len is %d", n)
 	}
-	type entry struct {
-		sum uint64
-		i   int
-	}
-	entries := make([]entry, 0, n)
+	sums := make([]uint64, 0, n) // a hash for each id: the ids of a large maildrop take too much memory
 	seed := maphash.MakeSeed()
-	var id, other []byte
+	var id []byte
 	for i := range n {
 		if size := s.Size(i); size < 0 {
 			return violation("open", "the size of message %d is %d", i, size)
@@ -87,26 +83,27 @@ func checkSnapshot(s upstream.Snapshot) error {
 		if id = s.AppendUIDL(id[:0], i); !upstream.ValidUIDL(id) {
 			return violation("open", "the unique-id of message %d is %.100q", i, id)
 		}
-		entries = append(entries, entry{maphash.Bytes(seed, id), i})
+		sums = append(sums, maphash.Bytes(seed, id))
 	}
-	slices.SortFunc(entries, func(a, b entry) int {
-		if a.sum < b.sum {
-			return -1
-		} else if a.sum > b.sum {
-			return 1
+	slices.Sort(sums)
+	twice := map[uint64]bool{}
+	for k := 1; k < n; k++ {
+		if sums[k] == sums[k-1] {
+			twice[sums[k]] = true
 		}
-		return 0
-	})
-	for k, e := range entries {
-		for _, f := range entries[k+1:] { // equal sums are neighbours; chance ones are as good as none
-			if f.sum != e.sum {
-				break
-			}
-			id, other = s.AppendUIDL(id[:0], e.i), s.AppendUIDL(other[:0], f.i)
-			if string(id) == string(other) {
-				return violation("open", "messages %d and %d share the unique-id %q", min(e.i, f.i), max(e.i, f.i), id)
-			}
+	}
+	if len(twice) == 0 {
+		return nil
+	}
+	first := map[string]int{} // message by id, of those whose hash is there twice
+	for i := range n {
+		if id = s.AppendUIDL(id[:0], i); !twice[maphash.Bytes(seed, id)] {
+			continue
 		}
+		if j, ok := first[string(id)]; ok {
+			return violation("open", "messages %d and %d share the unique-id %q", j, i, id)
+		}
+		first[string(id)] = i
 	}
 	return nil
 }

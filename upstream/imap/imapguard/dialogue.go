@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -58,7 +59,9 @@ func (c *Conn) StartTLS(ctx context.Context, config *tls.Config) error {
 }
 
 // Handover ends the dialogue: from now on Read serves go-imap's client, which
-// takes the connection as authenticated, with these capabilities.
+// takes the connection as authenticated, with these capabilities. What is no atom
+// is no capability, and left out.
 func (c *Conn) Handover(capabilities []string) {
-	c.scan.out = []byte("* PREAUTH [CAPABILITY " + strings.Join(capabilities, " ") + "] ready\r\n")
+	names := slices.DeleteFunc(slices.Clone(capabilities), func(s string) bool { return !isAtom(s) })
+	c.scan.out = []byte("* PREAUTH [CAPABILITY " + strings.Join(names, " ") + "] ready\r\n")
 }

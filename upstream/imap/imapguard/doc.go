@@ -15,6 +15,8 @@
 //     ([Expect.Body]); a body whose UID comes after it gets the UID put before.
 //   - Listings and search results never reach the library: they are read here,
 //     without allocation, and given to [Expect.List] and [Expect.Search].
+//   - A CAPABILITY code behind the greeting is hidden: the library would loop over
+//     a malformed one, and go by it in how it removes messages.
 //   - Response codes are folded to upper case, and flags of illegal characters
 //     are made legal.
 //   - The last NO, BAD, BYE or ALERT is kept, so that errors can tell the true

@@ -133,6 +133,27 @@ func upperCode(piece []byte) {
 	}
 }
 
+// hideCapabilities makes a code that the library passes over of CAPABILITY, in
+// place, after [upperCode]. The library spins for ever over a list in it, and
+// what it took the server to be able to do would no longer be what [Handover]
+// told it: without MOVE it removes by EXPUNGE.
+func hideCapabilities(piece []byte) {
+	open := bytes.IndexByte(piece, '[')
+	if open >= 0 && bytes.HasPrefix(piece[open+1:], []byte("CAPABILITY")) {
+		piece[open+1] = 'X'
+	}
+}
+
+// isAtom reports whether s is an atom (RFC 3501 section 9).
+func isAtom(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= 0x20 || c > 0x7e || bytes.IndexByte([]byte(`(){%*"\]`), c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
 // legalFlags makes every flag between the parentheses one that the grammar
 // allows, in place: servers that take any keyword list it as it is, and the
 // library drops the connection over it. Such a flag is never one of ours.

@@ -139,13 +139,20 @@ func (t *timedReader) Read(p []byte) (int, error) {
 	n, err := t.c.conn.Read(p)
 	t.waited += t.c.busySince(start)
 	t.got += int64(n)
-	if t.waited >= t.c.lim.Progress {
+	if t.waited >= t.c.progress() {
 		if err == nil && t.got < t.c.lim.Trickle {
 			return 0, violation("%d octets in %v", t.got, t.waited)
 		}
 		t.waited, t.got = 0, 0
 	}
 	return n, err
+}
+
+// progress is Limits.Progress as it is now: Hurry may change it.
+func (c *Conn) progress() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lim.Progress
 }
 
 // armRead sets the deadline of the next or present read.
@@ -156,7 +163,15 @@ func (c *Conn) armRead() {
 	if c.busy {
 		d = c.lim.Progress
 	}
-	c.conn.SetReadDeadline(time.Now().Add(d))
+	c.sure(c.conn.SetReadDeadline(time.Now().Add(d)))
+}
+
+// sure closes the connection where a deadline could not be set: without one it
+// could hold the session for ever.
+func (c *Conn) sure(err error) {
+	if err != nil {
+		c.base.Close()
+	}
 }
 
 // busySince returns how long, since start, the command that is in flight has
@@ -264,7 +279,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	conn, progress := c.conn, c.lim.Progress
 	c.mu.Unlock()
-	conn.SetWriteDeadline(time.Now().Add(progress))
+	c.sure(conn.SetWriteDeadline(time.Now().Add(progress)))
 	return conn.Write(p)
 }
 

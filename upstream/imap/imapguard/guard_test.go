@@ -3,6 +3,7 @@ package imapguard_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -56,6 +57,8 @@ func TestFilter(t *testing.T) {
 	}{
 		{name: "tagged_replies_pass", in: "T1 OK done\r\n", out: "T1 OK done\r\n"},
 		{name: "codes_are_folded", in: "T1 OK [read-only] done\r\n* ok [uidnext 7] x\r\n", out: "T1 OK [READ-ONLY] done\r\n* ok [UIDNEXT 7] x\r\n"},
+		{name: "capabilities_are_hidden", in: "T1 OK [CAPABILITY (x] done\r\nT2 OK [capability(x done\r\nT3 NO [CAPABILITY IMAP4rev1] x\r\n",
+			out: "T1 OK [XAPABILITY (x] done\r\nT2 OK [XAPABILITY(X done\r\nT3 NO [XAPABILITY IMAP4rev1] x\r\n"},
 		{name: "unknown_responses_are_swallowed", in: "* VANISHED 1:3\r\n* X-FOO {3}\r\nabc bar\r\n\r\n* 3 RECENT\r\n* 3 EXPUNGE\r\n* ID NIL\r\n* 3 EXISTS\r\n", out: "* 3 EXISTS\r\n"},
 		{name: "alerts_are_swallowed", in: "* OK [ALERT] hello\r\n* NO hm\r\n* BAD hm\r\n", out: ""},
 		{name: "illegal_flags_are_made_legal", in: "* FLAGS (\\Seen a]b $x)\r\n* OK [PERMANENTFLAGS (\\Deleted q\"r \\*)] k\r\n",
@@ -162,6 +165,7 @@ func TestViolationsEndTheConnection(t *testing.T) {
 		{"a_huge_literal_that_is_no_body", &endless{"* LIST () \"/\" {200000000}\r\n", "x"}, imapguard.Expect{}},
 		{"a_second_huge_literal_beside_a_body", &endless{"* 1 FETCH (UID 7 BODY[] {1}\r\nx X {200000000}\r\n", "x"}, imapguard.Expect{Body: 7}},
 		{"a_literal_of_over_63_bits", &endless{"* 1 FETCH (UID 7 BODY[] {99999999999999999999}\r\n", "x"}, imapguard.Expect{Body: 7}},
+		{"a_tagged_line_that_is_no_reply", &endless{"T1 FOO [CAPABILITY (x]\r\n", "x"}, imapguard.Expect{}},
 		{"a_line_end_in_a_quoted_string", &endless{"* 1 FETCH (UID 7 BODY[] \"abc\r\n", "x"}, imapguard.Expect{Body: 7}},
 		{"uid_zero", &endless{"* 1 FETCH (UID 0 RFC822.SIZE 5)\r\n", "x"}, imapguard.Expect{List: func(uint32, int64) {}}},
 		{"a_size_of_over_63_bits", &endless{"* 1 FETCH (UID 1 RFC822.SIZE 9223372036854775808)\r\n", "x"}, imapguard.Expect{List: func(uint32, int64) {}}},
@@ -349,6 +353,51 @@ func BenchmarkList(b *testing.B) {
 		c.Begin(imapguard.Expect{List: func(uint32, int64) { n++ }})
 		if io.Copy(io.Discard, c); n != 10_000 {
 			b.Fatal(n)
+		}
+	}
+}
+
+// Each limit holds by itself, where the others are far away.
+func TestEachLimitHoldsByItself(t *testing.T) {
+	const far = 1 << 30
+	for _, tt := range []struct {
+		name string
+		in   string
+		lim  imapguard.Limits
+	}{
+		{"line", "* OK " + strings.Repeat("x", 9<<10) + "\r\n", imapguard.Limits{Line: 8 << 10, Literal: far, Depth: far, Command: far}},
+		{"literal", "* LIST () \"/\" {9000}\r\n" + strings.Repeat("x", 9000) + "\r\n", imapguard.Limits{Line: far, Literal: 8 << 10, Depth: far, Command: far}},
+		{"depth", "* X " + strings.Repeat("(", 40) + strings.Repeat(")", 40) + "\r\n", imapguard.Limits{Line: far, Literal: far, Depth: 39, Command: far}},
+		{"command", strings.Repeat("* 1 EXISTS\r\n", 1000), imapguard.Limits{Line: far, Literal: far, Depth: far, Command: 8 << 10}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := guard(tt.in, tt.lim, false)
+			c.Begin(imapguard.Expect{})
+			_, err := io.Copy(io.Discard, c)
+			if _, ok := errors.AsType[*imapguard.Violation](err); !ok {
+				t.Errorf("Read ended in %v, want a *Violation", err)
+			}
+			near := guard(tt.in, imapguard.Limits{Line: far, Literal: far, Depth: far, Command: far}, false)
+			near.Begin(imapguard.Expect{})
+			if _, err := io.Copy(io.Discard, near); err != nil {
+				t.Errorf("without the limit Read ended in %v", err)
+			}
+		})
+	}
+}
+
+// What is there behind the reply to STARTTLS was said by anybody: it ends the
+// connection, before an octet of TLS is sent.
+func TestOctetsBehindSTARTTLSEndTheConnection(t *testing.T) {
+	const reply = "A1 OK begin\r\n"
+	for _, behind := range []string{"x", "* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n", "A2 OK logged in\r\n"} {
+		c := guard(reply+behind, imapguard.Limits{}, false)
+		if line, err := c.ReadLine(); string(line)+"\r\n" != reply || err != nil {
+			t.Fatalf("%q, %v", line, err)
+		}
+		err := c.StartTLS(t.Context(), &tls.Config{ServerName: "imap.example.test"})
+		if _, ok := errors.AsType[*imapguard.Violation](err); !ok {
+			t.Errorf("with %q behind it StartTLS ended in %v, want a *Violation", behind, err)
 		}
 	}
 }

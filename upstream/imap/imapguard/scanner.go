@@ -111,9 +111,13 @@ func (c *Conn) next() error {
 // act passes a piece on, taps it or drops it.
 func (c *Conn) act(piece []byte, first, whole bool, expect *Expect) error {
 	s := &c.scan
+	if first && s.resp.kind == kindStatus && s.resp.status.Type == "" {
+		return violation("a line that is no response")
+	}
 	if first && s.resp.status.Type != "" {
 		c.note(s.resp.status, piece)
 		upperCode(piece)
+		hideCapabilities(piece)
 		if s.resp.status.Type == "BYE" && !s.resp.pass {
 			return ErrBye // nothing that follows counts, RFC 3501 section 7.1.5
 		}
