@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test of popgate: formatting, vet, the Go tests under the race
-# detector, and the tests against real mail servers (Dovecot, Cyrus, Courier)
-# with real POP3 clients.
+# detector, the quick level of the proofs (cmd/prove), and the tests against real
+# mail servers (Dovecot, Cyrus, Courier) with real POP3 clients.
 #
 #   ./deploy/test.sh
 #
@@ -18,6 +18,7 @@ cd "$(dirname "$0")/.."
 # What the tests use, by its Debian name.
 packages=(
 	gcc libc6-dev                                        # race detector
+	strace                                               # kills the gateway in the middle of a system call
 	dovecot-imapd dovecot-pop3d                          # Dovecot
 	cyrus-common sasl2-bin libsasl2-modules libsasl2-modules-db  # Cyrus
 	courier-base courier-authlib courier-authlib-userdb  # Courier

@@ -1,0 +1,99 @@
+package mutants
+
+// store are the sabotages of the IMAP store.
+func store() []Mutant {
+	const dir = "upstream/imap/"
+	one := func(name, promise, file, from, to string) Mutant {
+		return Mutant{name, promise, "./upstream/imap", []Edit{{dir + file, from, to}}}
+	}
+	return []Mutant{
+		one("EXPUNGE_without_a_UID_set", "what another client flagged \\Deleted stays", "conn.go",
+			"return c.client.UIDExpunge(set).Close()", "return c.client.Expunge().Close()"),
+		one("CLOSE_instead_of_LOGOUT", "the end of a session expunges nothing", "conn.go",
+			"\t\tc.client.Logout()\n", "\t\tc.client.UnselectAndExpunge()\n"),
+		{"ranges_across_gaps", "a UID set names the marked messages and no others", "./upstream/imap", []Edit{
+			{dir + "uidset.go", "uint32(set[last].Stop)+1 == uids[n]", "uint32(set[last].Stop)+2 >= uids[n]"},
+			{dir + "uidset.go", "set[last].Stop++", "set[last].Stop = imap2.UID(uids[n])"},
+		}},
+		one("no_check_of_UIDVALIDITY", "a mailbox that was made anew is another one", "maildrop.go",
+			"case box.uidValidity != m.uidValidity:", "case false:"),
+		one("no_check_of_UIDNEXT", "a mailbox whose UIDNEXT fell is another one", "maildrop.go",
+			"case m.uidNext != 0 && box.uidNext != 0 && box.uidNext < m.uidNext:", "case false:"),
+		one("no_check_of_the_mailbox_in_UPDATE", "UPDATE works in the mailbox that was listed", "update.go",
+			"\tif err := u.drop.same(box); err != nil {\n\t\treturn err\n\t}\n", ""),
+		one("no_check_of_sizes_after_a_loss", "a message at stake has the size of the list", "maildrop.go",
+			"err = m.sameSizes(ctx, at)", "err = nil"),
+		one("no_search_behind_the_removal", "each removal is proved before +OK", "update.go",
+			"\t\tif there, err = u.look(ctx, remove.undone); err != nil {\n\t\t\treturn errors.Join(failed, err)\n\t\t}\n", "\t\tthere = nil\n"),
+		one("a_refused_removal_is_no_failure", "a NO to the removal is told", "update.go",
+			"\t\tif failed != nil {\n\t\t\treturn failed\n\t\t}\n", "\t\tif failed != nil {\n\t\t\tu.left = 0\n\t\t\treturn nil\n\t\t}\n"),
+		one("BODY_without_PEEK", "reading changes nothing", "section.go", "Peek: true", "Peek: false"),
+		one("unique_id_without_UIDVALIDITY", "a unique-id means one message for ever", "maildrop.go",
+			"strconv.AppendUint(dst, uint64(m.uidValidity), 10)", "strconv.AppendUint(dst, 1, 10)"),
+		one("a_short_list_is_shown", "a list that lacks messages fails the login", "maildrop.go",
+			"if len(l.uids) < int(box.exists) || box.uidNext != 0 && len(l.uids) > int(box.exists) {", "if false {"),
+		one("UIDNOTSTICKY_is_taken", "no unique-ids are made of UIDs that change", "maildrop.go",
+			"case box.uidNotSticky:", "case false:"),
+		one("MOVE_without_the_capability", "MOVE is sent where it is offered", "update.go",
+			`if c.caps["MOVE"] {`, "if true {"),
+		{"foreign_deletions_without_UIDPLUS", "without UIDPLUS nothing is expunged", "./upstream/imap", []Edit{
+			{dir + "update.go", "\tremove := flag(imap2.FlagDeleted)\n\tif c.caps[\"UIDPLUS\"] {", "\tremove := flag(imap2.FlagDeleted)\n\tif true {"},
+			{dir + "conn.go", "\t\treturn c.client.UIDExpunge(set).Close()", "\t\tif !c.caps[\"UIDPLUS\"] {\n\t\t\treturn c.client.Expunge().Close()\n\t\t}\n\t\treturn c.client.UIDExpunge(set).Close()"},
+		}},
+		one("deleted_messages_come_back", "what was deleted without UIDPLUS is shown no more", "maildrop.go",
+			`if !m.conn.caps["UIDPLUS"] {`, "if false {"),
+		one("a_short_COPY_is_taken", "nothing is removed before all of it is in the trash", "conn.go",
+			"got != uint64(n)", "got > uint64(n)"),
+		one("EXAMINE_is_trusted", "UIDs are read under SELECT where EXAMINE does not fix them", "quirks.go",
+			`return c["CONDSTORE"] ||`, `return true || c["CONDSTORE"] ||`),
+		one("a_body_goes_on_without_proof", "a body goes on only if it is proved the same", "body.go",
+			"!bytes.Equal(again, b.tail)", "!bytes.Equal(again, again)"),
+		one("a_body_without_the_tagged_OK", "a body is whole when the server has said OK", "section.go",
+			"\tif err := s.tagged(); err != nil {\n\t\treturn s.end(err)\n\t}\n\ts.end(nil)\n\treturn io.EOF", "\ts.tagged()\n\ts.end(nil)\n\treturn io.EOF"),
+		one("another_messages_body", "a body is of the message that was asked for", "section.go",
+			"if item.UID != s.uid {", "if false {"),
+		one("PREAUTH_is_accepted", "nobody reads a mailbox without credentials of his own", "preauth.go",
+			`return errors.New("the server greets with PREAUTH, which leaves no place for the user's credentials")`, "return nil"),
+		one("early_tagged_OK_is_believed", "a reply that was prepared is no reply", "preauth.go",
+			"case first == tag:", `case first != "*" && first != "+":`),
+		one("a_literal_is_sent_unasked", "the octets of a literal are sent when the server asks", "preauth.go",
+			"\tif err := d.send(tag + \" \" + text); err != nil {\n\t\treturn imapguard.Status{}, err\n\t}\n",
+			"\tif err := d.send(tag + \" \" + text); err != nil {\n\t\treturn imapguard.Status{}, err\n\t}\n\tfor _, c := range continuations {\n\t\td.send(c)\n\t}\n\tcontinuations = nil\n"),
+		one("no_STARTTLS_is_no_matter", "no password goes where STARTTLS is not offered", "preauth.go",
+			"\tif !d.caps[\"STARTTLS\"] {\n", "\tif !d.caps[\"STARTTLS\"] {\n\t\treturn nil\n"),
+		one("credentials_before_STARTTLS", "credentials are sent under TLS alone, loopback aside", "dial.go",
+			"if s.o.Security == StartTLS ||", "if false && s.o.Security == StartTLS ||"),
+		one("certificate_not_verified", "the certificate is verified against the configured name", "options.go",
+			"\to.TLS = o.TLS.Clone()\n", "\to.TLS = o.TLS.Clone()\n\to.TLS.InsecureSkipVerify = true\n"),
+		one("down_sounds_like_a_wrong_password", "a server over its limits is no wrong password", "errors.go",
+			"if soundsTemporary(st.Text) {", "if false {"),
+		one("hiding_is_forgotten", "a message that was hidden is shown no more", "maildrop.go",
+			"if box.hasHidden || m.store.o.Delete == Hide {", "if false {"),
+	}
+}
+
+// guard are the sabotages of what stands between the server and the library.
+func guard() []Mutant {
+	const dir = "upstream/imap/imapguard/"
+	one := func(name, promise, file, from, to string) Mutant {
+		return Mutant{name, promise, "./upstream/imap/imapguard", []Edit{{dir + file, from, to}}}
+	}
+	return []Mutant{
+		one("unbounded_literal", "a literal that is no body has a greatest size", "scanner.go", "if n > c.lim.Literal {", "if false {"),
+		one("unbounded_response", "a response has a greatest length", "scanner.go", "s.octets > c.lim.Line", "false"),
+		one("unbounded_depth", "parentheses nest to a depth", "scanner.go", "x.depth > maxDepth", "x.depth > 1<<30"),
+		one("endless_responses", "a command brings so many octets and no more", "scanner.go",
+			"if c.budget.Add(-int64(len(piece))) < 0 {", "if c.budget.Add(-int64(len(piece))) < -1<<24 {"),
+		one("a_cut_response_is_an_end", "a stream that ends inside a response is no clean end", "scanner.go",
+			"\tif err == io.EOF {\n\t\treturn ErrCut\n\t}\n", ""),
+		one("BYE_is_passed_over", "nothing counts behind BYE", "scanner.go",
+			`if s.resp.status.Type == "BYE" && !s.resp.pass {`, "if false {"),
+		{"buffer_kept_after_STARTTLS", "nothing that was sent before TLS is taken for sent under it", "./upstream/imap/imapguard", []Edit{
+			{dir + "dialogue.go", "\tif c.br.Buffered() > 0 {", "\tif false {"},
+			{dir + "dialogue.go", "\tc.br.Reset(&timedReader{c: c})\n", ""},
+		}},
+		{"a_log_line_repeats_the_password", "no secret in the log, though the server repeats it", "./upstream/imap", []Edit{
+			{dir + "guard.go", "if bytes.Contains(line, secret) {", "if false && bytes.Contains(line, secret) {"},
+		}},
+	}
+}
