@@ -182,23 +182,25 @@ func (c *conn) sizes(ctx context.Context, set imap2.UIDSet, list func(uid uint32
 	})
 }
 
-// search returns the UIDs that match, in any order, at most max of them.
-func (c *conn) search(ctx context.Context, criteria *imap2.SearchCriteria, max int) ([]uint32, error) {
-	var uids []uint32
+// search returns the UIDs that match, in any order, at most max of them. told is
+// false if the server answered OK and no more: so do some for nothing found
+// (iCloud), against RFC 3501 section 6.4.4, and so does one that did not look.
+func (c *conn) search(ctx context.Context, criteria *imap2.SearchCriteria, max int) (uids []uint32, told bool, err error) {
 	over := false
 	take := func(uid uint32) {
 		if over = over || len(uids) == max; !over {
 			uids = append(uids, uid)
 		}
 	}
-	err := c.do(ctx, opSearch, c.store.o.ListTime, imapguard.Expect{Search: take}, func() error {
+	err = c.do(ctx, opSearch, c.store.o.ListTime, imapguard.Expect{Search: take}, func() error {
 		_, err := c.client.UIDSearch(criteria, nil).Wait()
+		told = c.guard.SawSearch()
 		return err
 	})
 	if err == nil && over {
 		err = failf(upstream.Unavailable, opSearch, "the server finds more than %d messages", max)
 	}
-	return uids, err
+	return uids, told, err
 }
 
 // addFlag adds one flag to the messages of set.

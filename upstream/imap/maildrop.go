@@ -121,7 +121,7 @@ func (m *maildrop) dropHidden(ctx context.Context, box mailbox, l *listing) erro
 		if len(l.uids) == 0 {
 			break
 		}
-		hidden, err := m.conn.search(ctx, crit, 2*len(l.uids)+1000)
+		hidden, _, err := m.conn.search(ctx, crit, 2*len(l.uids)+1000)
 		if err != nil {
 			return err
 		}

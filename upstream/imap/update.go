@@ -57,6 +57,7 @@ type update struct {
 	marked []uint32 // to be removed, ascending
 	seen   []uint32 // to be flagged \Seen, ascending
 
+	told      bool // the server answers SEARCH with what it found, be it nothing
 	looked    bool // found is known
 	found     int  // how many of marked were there at first
 	left      int  // how many the last look found
@@ -117,7 +118,8 @@ func (u *update) run(ctx context.Context) error {
 }
 
 // look returns which of the marked messages are in the mailbox still, and match
-// undone if that is given.
+// undone if that is given. That the server names none proves something only if
+// it was seen to answer a SEARCH at all.
 func (u *update) look(ctx context.Context, undone *imap2.SearchCriteria) ([]uint32, error) {
 	var there []uint32
 	err := chunks(u.marked, func(set imap2.UIDSet, part []uint32) error {
@@ -125,9 +127,12 @@ func (u *update) look(ctx context.Context, undone *imap2.SearchCriteria) ([]uint
 		if undone != nil {
 			criteria.And(undone)
 		}
-		found, err := u.drop.conn.search(ctx, criteria, 2*len(part))
+		found, told, err := u.drop.conn.search(ctx, criteria, 2*len(part))
 		if err != nil {
 			return err
+		}
+		if u.told = u.told || told; !u.told {
+			return failf(upstream.Unavailable, opSearch, "the server confirms SEARCH and does not say what it found")
 		}
 		slices.Sort(found)
 		for _, uid := range slices.Compact(found) {

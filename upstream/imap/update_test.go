@@ -215,6 +215,34 @@ func TestAServerThatConfirmsAndDoesNothingIsNotBelieved(t *testing.T) {
 	}
 }
 
+// TestASearchWithoutAnAnswerIsNoProof has servers that say nothing but OK to
+// UID SEARCH: always, or where nothing is found, as iCloud does.
+func TestASearchWithoutAnAnswerIsNoProof(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		quiet func(srv *imaptest.Server)
+		want  upstream.Receipt
+		left  string
+	}{
+		{"never_an_answer", func(srv *imaptest.Server) { srv.Before("UID SEARCH", 0, imaptest.OK("done")) }, upstream.Receipt{Kept: 1}, "1 2"},
+		{"none_for_nothing", func(srv *imaptest.Server) { srv.Before("UID SEARCH", 2, imaptest.OK("done")) }, upstream.Receipt{Removed: 1}, "2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv := imaptest.New(t, imaptest.Full())
+			fill(srv, 2)
+			s := open(t, newStore(t, srv, imap.Options{}))
+			tt.quiet(srv)
+			r, err := s.update(0)
+			if r != tt.want || (err == nil) != (tt.want.Kept == 0) {
+				t.Errorf("%+v, %v; want %+v", r, err, tt.want)
+			}
+			if got := uids(srv.INBOX()); got != tt.left {
+				t.Errorf("INBOX holds %s, want %s", got, tt.left)
+			}
+		})
+	}
+}
+
 func TestAnAutoExpungingServerIsFine(t *testing.T) {
 	p := imaptest.Full()
 	p.AutoExpunge = true

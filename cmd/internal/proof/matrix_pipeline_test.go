@@ -120,9 +120,9 @@ func TestPipelinedRetrieveDeleteQuit(t *testing.T) {
 		runs               []pipelineRun
 		smoke, quick, full int
 	}{
-		{"the transfer cut, no new connection", refused, 200, 3000, len(refused)},
-		{"the transfer cut", once, 200, 2000, len(once)},
-		{"the transfer and the new connection cut", twice, 200, 4000, len(twice)},
+		{"the transfer cut, no new connection", refused, 80, 3000, len(refused)},
+		{"the transfer cut", once, 80, 2000, len(once)},
+		{"the transfer and the new connection cut", twice, 80, 4000, len(twice)},
 	} {
 		var deleted, kept atomic.Int64
 		ran := matrixEach(t, part.runs, proof.Pick(part.smoke, part.quick, part.full), seed, func(t *testing.T, r pipelineRun) bool {

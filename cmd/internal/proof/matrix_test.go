@@ -72,7 +72,7 @@ func TestUpstreamCutMatrix(t *testing.T) {
 	var longest time.Duration
 	var deleted, reached, second int
 	start := time.Now()
-	ran := matrixEach(t, runs, proof.Pick(500, 15_000, len(runs)), seed, func(t *testing.T, r matrixRun) bool {
+	ran := matrixEach(t, runs, proof.Pick(200, 15_000, len(runs)), seed, func(t *testing.T, r matrixRun) bool {
 		out := r.play(t)
 		if out.took > matrixStall+matrixGrace {
 			t.Errorf("%v: took %v", r, out.took)
@@ -141,8 +141,8 @@ func TestClientCutMatrix(t *testing.T) {
 		return len(out.problems) == 0 && out.deleted == want
 	}
 	all := len(runs) + len(last)
-	ran := matrixEach(t, last, proof.Pick(200, len(last), len(last)), seed, judge)
-	ran += matrixEach(t, runs, proof.Pick(100, 10_000, len(runs)), seed, judge)
+	ran := matrixEach(t, last, proof.Pick(120, len(last), len(last)), seed, judge)
+	ran += matrixEach(t, runs, proof.Pick(60, 10_000, len(runs)), seed, judge)
 	proof.Report(t, "M2", true, "%d of %d runs (seed %d): %d with a complete QUIT deleted what was marked, %d without one deleted nothing",
 		ran, all, seed, whole, none)
 }
@@ -167,7 +167,7 @@ func TestPipelinedStreamCut(t *testing.T) {
 		}
 	}
 	var deletions atomic.Int64
-	ran := matrixEach(t, runs, len(runs), 1, func(t *testing.T, r run) (ok bool) {
+	ran := matrixEach(t, runs, proof.Pick(200, len(runs), len(runs)), 1, func(t *testing.T, r run) (ok bool) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHarness(t, harnessOptions{Profile: r.kind.profile, Policy: r.kind.policy})
 			for _, m := range matrixMessages() {

@@ -57,7 +57,7 @@ func modelActions() *rapid.Generator[modelAction] {
 		}
 		return modelAction{
 			Event: rapid.SampledFrom([]string{"append", "append", "append", "expunge", "expunge", "flag", "unflag", "recreate",
-				"wait", "wait", "leave", "disconnect", "disconnect", "refuse", "cut", "literal", "no", "bye", "heal", "heal", "heal"}).Draw(t, "event"),
+				"wait", "wait", "leave", "disconnect", "disconnect", "refuse", "cut", "literal", "no", "bye", "lie", "heal", "heal", "heal"}).Draw(t, "event"),
 			N: rapid.IntRange(0, 7).Draw(t, "n"), K: rapid.IntRange(0, 1<<14).Draw(t, "k"),
 		}
 	})
@@ -169,9 +169,9 @@ func (r *modelRun) event(a modelAction) {
 	if len(list) > 0 {
 		one = list[a.N%len(list)]
 	}
-	fault := func(act imaptest.Action) {
+	fault := func(act imaptest.Action, verbs ...string) {
 		r.faulty, r.healed = true, false
-		verbs := []string{"UID FETCH", "UID STORE", "UID EXPUNGE", "UID MOVE", "UID COPY", "UID SEARCH", "SELECT", "EXAMINE"}
+		verbs = append(verbs, "UID FETCH", "UID STORE", "UID EXPUNGE", "UID MOVE", "UID COPY", "SELECT", "EXAMINE")
 		r.h.imap.Before(verbs[a.N%len(verbs)], 0, act)
 	}
 	switch a.Event {
@@ -185,7 +185,9 @@ func (r *modelRun) event(a modelAction) {
 		box.SetFlags(one.UID)
 	case "recreate":
 		box.Recreate()
-		box.Append(modelBody(a.K))
+		for i := range 1 + a.K%10 { // at times so many that only the UIDVALIDITY tells
+			box.Append(modelBody(a.K + i))
+		}
 	case "wait":
 		time.Sleep(modelWaits[a.N%len(modelWaits)])
 		r.timeout()
@@ -205,9 +207,11 @@ func (r *modelRun) event(a modelAction) {
 		r.faulty, r.healed = true, false
 		r.h.imap.Before("UID FETCH", 0, imaptest.CutLiteral(int64(a.K)%80, matrixEndings[a.N%3]))
 	case "no":
-		fault(imaptest.NO("not now"))
+		fault(imaptest.NO("not now"), "UID SEARCH")
 	case "bye":
-		fault(imaptest.BYE("not now"))
+		fault(imaptest.BYE("not now"), "UID SEARCH")
+	case "lie":
+		fault(imaptest.OK("nothing was done")) // of a SEARCH it would show again what is hidden
 	case "heal":
 		r.h.imap.Forget()
 		r.h.imap.Refuse(0)

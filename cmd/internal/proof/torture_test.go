@@ -87,8 +87,8 @@ func TestTorture(t *testing.T) {
 		return len(out.problems) == 0
 	}
 	once := len(runs)
-	ran := matrixEach(t, runs, proof.Pick(500, 8000, once), seed, judge)
-	pairs := matrixEach(t, twice, proof.Pick(200, 2000, len(twice)), seed, judge)
+	ran := matrixEach(t, runs, proof.Pick(200, 8000, once), seed, judge)
+	pairs := matrixEach(t, twice, proof.Pick(80, 2000, len(twice)), seed, judge)
 	proof.Report(t, "M3", true, "%d of %d calls x errors, and %d of %d pairs with a call of the new connection (seed %d): 0 violations, 0 leaks; "+
 		"%d sessions made a connection anew, %d deleted; the longest took %v simulated", ran, once, pairs, len(twice), seed, anew, deleted, longest)
 }

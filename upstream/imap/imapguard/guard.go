@@ -106,6 +106,7 @@ type Conn struct {
 	status  Status
 	codes   []string
 	exists  bool     // an EXISTS came
+	search  bool     // a SEARCH came, with or without results
 	secrets [][]byte // beginnings of what no status text may repeat
 
 	expect atomic.Pointer[Expect]
@@ -193,7 +194,7 @@ func (c *Conn) Begin(e Expect) {
 	c.expect.Store(&e)
 	c.budget.Store(c.lim.Command)
 	c.mu.Lock()
-	c.busy, c.began, c.status, c.codes, c.exists = true, time.Now(), Status{}, c.codes[:0], false
+	c.busy, c.began, c.status, c.codes, c.exists, c.search = true, time.Now(), Status{}, c.codes[:0], false, false
 	c.mu.Unlock()
 	c.armRead() // reaches a read that is already blocked
 }
@@ -235,6 +236,20 @@ func (c *Conn) SawExists() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.exists
+}
+
+// SawSearch reports whether the server has answered since Begin with what a
+// SEARCH found, be it nothing.
+func (c *Conn) SawSearch() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.search
+}
+
+func (c *Conn) noteSearch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.search = true
 }
 
 func (c *Conn) noteExists() {

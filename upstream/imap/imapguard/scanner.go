@@ -132,6 +132,7 @@ func (c *Conn) act(piece []byte, first, whole bool, expect *Expect) error {
 		if expect.Search == nil {
 			return nil
 		}
+		c.noteSearch()
 		return s.tapNumbers(piece, first, whole, expect.Search)
 	case kindFlags:
 		legalFlags(piece)
