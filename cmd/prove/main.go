@@ -5,7 +5,8 @@
 //	go run ./cmd/prove -full      # full: hours
 //	go run ./cmd/prove -row M1,M2 # some rows
 //
-// It exits with 1 if a figure was measured and is not reached, or a test failed.
+// It exits with 1 if a test failed or measured nothing. A figure that was measured
+// and is not reached is listed as that; with -strict it is a failure too.
 package main
 
 import (
@@ -31,6 +32,7 @@ func main() {
 	full := flag.Bool("full", false, "measure with the full counts: hours")
 	only := flag.String("row", "", "comma-separated `rows` to measure; all if empty")
 	verbose := flag.Bool("v", false, "show what the tests print")
+	strict := flag.Bool("strict", false, "exit with 1 if a figure is not reached")
 	flag.Parse()
 	level := "quick"
 	if *full {
@@ -38,14 +40,23 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	ok, err := run(ctx, level, *only, *verbose, os.Stdout)
+	counts, err := run(ctx, level, *only, *verbose, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "prove:", err)
 	}
-	if !ok || err != nil {
+	if err != nil || counts[failed] > 0 || *strict && counts[notReached] > 0 {
 		os.Exit(1)
 	}
 }
+
+// verdict is what became of a row.
+type verdict string
+
+const (
+	reached    verdict = "reached"
+	notReached verdict = "NOT REACHED"
+	failed     verdict = "FAILED" // or measured nothing
+)
 
 // outcome is what became of a row.
 type outcome struct {
@@ -54,10 +65,10 @@ type outcome struct {
 	took    time.Duration
 }
 
-func run(ctx context.Context, level, only string, verbose bool, w io.Writer) (bool, error) {
+func run(ctx context.Context, level, only string, verbose bool, w io.Writer) (map[verdict]int, error) {
 	dir, err := os.MkdirTemp("", "prove")
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	chosen := rows()
@@ -65,20 +76,21 @@ func run(ctx context.Context, level, only string, verbose bool, w io.Writer) (bo
 		want := strings.Split(only, ",")
 		chosen = slices.DeleteFunc(chosen, func(r row) bool { return !slices.Contains(want, r.id) })
 		if len(chosen) == 0 {
-			return false, fmt.Errorf("no row of %s", only)
+			return nil, fmt.Errorf("no row of %s", only)
 		}
 	}
-	ok := true
+	counts := map[verdict]int{}
 	fmt.Fprintf(w, "popgate's guarantees, measured %s (%s)\n\n", time.Now().Format("2006-01-02"), level)
 	for _, r := range chosen {
 		fmt.Fprintf(os.Stderr, "%s ...\n", r.id)
 		o := measure(ctx, r, level, filepath.Join(dir, r.id), verbose)
-		ok = print(w, r, level, o) && ok
 		if ctx.Err() != nil {
-			return false, context.Cause(ctx)
+			return counts, context.Cause(ctx)
 		}
+		counts[print(w, r, level, o)]++
 	}
-	return ok, nil
+	fmt.Fprintf(w, "\n%d rows: %d reached, %d not reached, %d failed\n", len(chosen), counts[reached], counts[notReached], counts[failed])
+	return counts, nil
 }
 
 // measure runs what stands behind a row.
@@ -113,27 +125,23 @@ func measure(ctx context.Context, r row, level, out string, verbose bool) outcom
 	return o
 }
 
-// print writes a row of the table and reports whether its figure is reached.
-func print(w io.Writer, r row, level string, o outcome) bool {
-	reached := !o.failed && len(o.figures) > 0
+// print writes a row of the table and returns its verdict.
+func print(w io.Writer, r row, level string, o outcome) verdict {
+	v := reached
 	var texts []string
 	for _, f := range o.figures {
-		reached = reached && f.Reached
+		if !f.Reached {
+			v = notReached
+		}
 		texts = append(texts, f.Text)
 	}
-	verdict := "reached"
-	switch {
-	case o.failed:
-		verdict = "FAILED"
-	case len(o.figures) == 0:
-		verdict = "NOT MEASURED"
-	case !reached:
-		verdict = "NOT REACHED"
+	if o.failed || len(o.figures) == 0 {
+		v = failed
 	}
 	columns := map[string]string{"quick": "not run", "full": "not run (go run ./cmd/prove -full -row " + r.id + ")"}
-	columns[level] = fmt.Sprintf("%s: %s (%v)", verdict, strings.Join(texts, "; "), o.took.Round(time.Second))
+	columns[level] = fmt.Sprintf("%s: %s (%v)", v, strings.Join(texts, "; "), o.took.Round(time.Second))
 	fmt.Fprintf(w, "%-4s %s\n     quick: %s\n     full:  %s\n", r.id, r.goal, columns["quick"], columns["full"])
-	return reached
+	return v
 }
 
 func tail(b []byte, lines int) []byte {

@@ -34,6 +34,7 @@ func rows() []row {
 		test("M24", "TestTheWallClockMayJump", "the wall clock jumps a day and a year: 0 sessions lost, 0 timers stuck"),
 		test("M25", "TestForeignDeleted", "1,000 sessions on a server without UIDPLUS beside a client that flags at random: 0 of its messages lost"),
 		test("M26", "TestPipelinedRetrieveDeleteQuit", "pipelined RETR, DELE, QUIT with the upstream cut inside RETR at every octet: 0 deletions of what was not sent whole"),
+		test("T39", "TestCommandsCostAboutWhatTheyCostTheClient", "the commands that make most of least: at most 10 times the processor time of the peers"),
 		test("T40", "TestFloodsLeaveSessionsAlone", "2,000 handshakes a second offered: NOOP of established sessions under 250 ms at the 99th percentile"),
 		test("I1", "TestInjection", "any user and password, every octet: the upstream gets it as it is in one command, or it is refused"),
 		test("L1", "TestALargeMessageTakesConstantMemory", "a message of 500 MB: under 10 MiB of growth"),
