@@ -25,6 +25,8 @@ func store() []Mutant {
 			"err = m.sameSizes(ctx, at)", "err = nil"),
 		one("no_search_behind_the_removal", "each removal is proved before +OK", "update.go",
 			"\t\tif there, err = u.look(ctx, remove.undone); err != nil {\n\t\t\treturn errors.Join(failed, err)\n\t\t}\n", "\t\tthere = nil\n"),
+		one("a_search_without_an_answer_is_proof", "+OK follows what the server said, and not what it left out", "update.go",
+			"if u.told = u.told || told; !u.told {", "if u.told = u.told || told; false {"),
 		one("a_refused_removal_is_no_failure", "a NO to the removal is told", "update.go",
 			"\t\tif failed != nil {\n\t\t\treturn failed\n\t\t}\n", "\t\tif failed != nil {\n\t\t\tu.left = 0\n\t\t\treturn nil\n\t\t}\n"),
 		one("BODY_without_PEEK", "reading changes nothing", "section.go", "Peek: true", "Peek: false"),

@@ -208,14 +208,20 @@ func TestDripsAndReadersThatStop(t *testing.T) {
 			born.Add(1)
 			alive.Add(1)
 			defer alive.Add(-1)
-			go func() {
+			gone := make(chan struct{})
+			crowdOfDrips.Go(func() {
 				for {
 					if _, err := p.Write([]byte("U")); err != nil {
 						return
 					}
-					time.Sleep(time.Second)
+					select {
+					case <-gone:
+						return
+					case <-time.After(time.Second):
+					}
 				}
-			}()
+			})
+			defer close(gone)
 			p.SetReadDeadline(time.Now().Add(loginTime + time.Minute))
 			io.Copy(io.Discard, p.r)
 			late := time.Since(began) - loginTime
