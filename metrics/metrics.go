@@ -73,6 +73,7 @@ type Metrics struct {
 	requests         *prometheus.CounterVec
 	requestTime      *prometheus.HistogramVec
 	upstreamConns    prometheus.Gauge
+	readAhead        *prometheus.CounterVec
 	conns            *prometheus.GaugeVec
 	rejected         *prometheus.CounterVec
 	panics           prometheus.Counter
@@ -111,6 +112,8 @@ func New(b Build, s Sets) *Metrics {
 	m.requestTime = f.histograms("upstream_request_duration_seconds", "Time of a request to the mail service, by operation.",
 		label{"op", m.ops})
 	m.upstreamConns = f.gauge("upstream_connections", "Connections to the mail service that are logged in.")
+	m.readAhead = f.counters("upstream_read_ahead_messages_total", "Messages fetched before they were asked for: used, or dropped unused.",
+		label{"result", set{readAheadUsed, readAheadDropped}})
 	m.conns = f.gauges("connections", "Connections of POP3 clients that are open, by listener.", label{"listener", m.listeners})
 	m.rejected = f.counters("rejected_total", "Connections of POP3 clients that were turned away, by reason.",
 		label{"reason", m.rejections})
@@ -178,6 +181,19 @@ func (m *Metrics) Request(op, result string, d time.Duration) {
 // UpstreamConnection is +1 for a connection to the mail service opened, -1
 // for one closed.
 func (m *Metrics) UpstreamConnection(delta int) { m.upstreamConns.Add(float64(delta)) }
+
+// What became of a message that was fetched before it was asked for.
+const (
+	readAheadUsed    = "used"
+	readAheadDropped = "dropped"
+)
+
+// ReadAhead counts messages that were fetched before they were asked for, by
+// whether somebody asked for them in the end.
+func (m *Metrics) ReadAhead(used, dropped int) {
+	m.readAhead.WithLabelValues(readAheadUsed).Add(float64(max(used, 0)))
+	m.readAhead.WithLabelValues(readAheadDropped).Add(float64(max(dropped, 0)))
+}
 
 // Connection is +1 for a connection of a client opened, -1 for one closed.
 func (m *Metrics) Connection(listener string, delta int) {

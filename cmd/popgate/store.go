@@ -9,6 +9,7 @@ import (
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
+	"github.com/popgate/popgate/upstream/readahead"
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
@@ -30,6 +31,7 @@ func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream
 		Delete:      policy(cfg.Delete),
 		MaxMessages: cfg.Limits.MailboxMessages,
 		DialTime:    cfg.Limits.UpstreamConnectTime,
+		ReadAhead:   readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
 		Logger:      log,
 		Trace:       imapTrace(m),
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/imap/imaptest"
+	"github.com/popgate/popgate/upstream/readahead"
 	"github.com/popgate/popgate/upstream/upstreamtest"
 )
 
@@ -25,6 +26,15 @@ func newStore(t testing.TB, srv *imaptest.Server, o imap.Options) *imap.Store {
 	}
 	if o.Dial == nil {
 		o.Dial = srv.Dial
+	}
+	if o.ReadAhead == nil {
+		const total = 64 << 20
+		o.ReadAhead = readahead.NewPool(4<<20, total)
+		t.Cleanup(func() { // behind the end of every session
+			if n := total - o.ReadAhead.Left(); n != 0 {
+				t.Errorf("%d octets of read-ahead are reserved still", n)
+			}
+		})
 	}
 	s, err := imap.New(o)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	imap2 "github.com/emersion/go-imap/v2"
 
 	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/readahead"
 )
 
 // TOP is fetched in pieces that begin small, because most headers are, and grow
@@ -23,8 +24,8 @@ const (
 // be compared.
 const maxOverlap = 512
 
-// Retrieve asks for the body and reads up to its first octet. A connection that
-// is lost by then is made anew once.
+// Retrieve gives the body that was fetched ahead, or asks for it and reads up to
+// its first octet. A connection that is lost by then is made anew once.
 func (m *maildrop) Retrieve(ctx context.Context, i int, want upstream.Extent) (upstream.Body, error) {
 	if err := m.take(opFetch); err != nil {
 		return nil, err
@@ -33,48 +34,45 @@ func (m *maildrop) Retrieve(ctx context.Context, i int, want upstream.Extent) (u
 	b := &body{drop: m, ctx: ctx, i: i, total: -1}
 	// Every line has an octet at least, so that more lines than octets are the
 	// whole message.
-	if want.Top && m.octets[i] > firstPiece && int64(want.Lines) < m.octets[i] {
-		b.piece = firstPiece
+	if want.Top && int64(want.Lines) < m.octets[i] {
+		b.extent = readahead.Top
 	}
-	err := b.open(b.part())
-	if err != nil && b.lost() {
-		if err = m.reconnect(ctx, []int{i}); err == nil {
-			err = b.open(b.part())
-		}
-	}
-	if err == nil && b.suspect() {
-		b.now.Close()
-		if err = m.stillThere(ctx, i); err == nil {
-			err = b.open(b.part())
-		}
-	}
-	if err != nil {
+	if err := b.begin(); err != nil {
 		return nil, err
 	}
 	if b.piece == 0 {
-		b.total = b.now.size
+		b.total = b.now.octets()
 	}
 	m.body = b
 	return b, nil
 }
 
-// body is the maildrop's open body: one section, or, for TOP, growing pieces,
-// each fetched when the one before has been read. It holds the maildrop's lock
-// while it is read. A connection that is lost on the way is made anew once, and
-// the body goes on where it was cut, if it is proved to be the same.
+// body is the maildrop's open body: one section, or what was held of it, or, for
+// TOP, growing pieces, each fetched when the one before has been read. It holds
+// the maildrop's lock while it is read. A connection that is lost on the way is
+// made anew once, and the body goes on where it was cut, if it is proved to be
+// the same.
 type body struct {
-	drop  *maildrop
-	ctx   context.Context
-	i     int
-	now   *section
-	at    int64 // octets given out so far
-	total int64 // octets of the body; -1 where pieces are fetched
-	piece int64 // octets the next piece is asked to hold; 0: no pieces
-	asked int64 // octets the present piece was asked to hold
+	drop   *maildrop
+	ctx    context.Context
+	i      int
+	extent readahead.Extent
+	now    source
+	at     int64 // octets given out so far
+	total  int64 // octets of the body; -1 where pieces are fetched
+	piece  int64 // octets the next piece is asked to hold; 0: no pieces
+	asked  int64 // octets the present piece was asked to hold
 
 	tail    []byte // the last octets given out, at most maxOverlap
 	resumed bool
 	err     error
+}
+
+// source is where a body's octets come from: a *section or a *held.
+type source interface {
+	io.ReadCloser
+	octets() int64 // that it has in all
+	abandon()      // is Close without regard to the connection
 }
 
 // Octets is the size of the literal; -1 where pieces are fetched, because the
@@ -89,9 +87,48 @@ func (b *body) part() *imap2.SectionPartial {
 	return &imap2.SectionPartial{Size: b.piece}
 }
 
-// open asks for a part of the body, or for the whole where part is nil.
-func (b *body) open(part *imap2.SectionPartial) error {
-	s, err := b.drop.conn.openSection(b.ctx, b.drop.uids[b.i], part)
+// begin finds the first octets.
+func (b *body) begin() error {
+	if b.takeHeld() {
+		return nil
+	}
+	if a := b.plan(); a != nil && b.open(b.part(), a) == nil {
+		return b.checkMadeUp()
+	}
+	// Whatever is wrong with another message is not wrong with this one.
+	b.piece = 0
+	if b.extent == readahead.Top && b.drop.octets[b.i] > firstPiece {
+		b.piece = firstPiece
+	}
+	err := b.open(b.part(), nil)
+	if err != nil && b.lost() {
+		if err = b.drop.reconnect(b.ctx, []int{b.i}); err == nil {
+			err = b.open(b.part(), nil)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return b.checkMadeUp()
+}
+
+// checkMadeUp asks for the message again where the server may have made it up,
+// once it is known to be there.
+func (b *body) checkMadeUp() error {
+	if !b.suspect() {
+		return nil
+	}
+	b.now.Close()
+	if err := b.drop.stillThere(b.ctx, b.i); err != nil {
+		return err
+	}
+	return b.open(b.part(), nil)
+}
+
+// open asks for a part of the body, or for the whole where part is nil, and for
+// the messages of a beside it.
+func (b *body) open(part *imap2.SectionPartial, a *ahead) error {
+	s, err := b.drop.conn.openSection(b.ctx, request{uid: b.drop.uids[b.i], part: part, ahead: a})
 	if err != nil {
 		return err
 	}
@@ -108,13 +145,20 @@ func (b *body) open(part *imap2.SectionPartial) error {
 // suspect reports whether the server may have made the body up: it is short, and
 // not of the listed size.
 func (b *body) suspect() bool {
-	s, listed := b.now.size, b.drop.octets[b.i]
+	s, listed := b.now.octets(), b.drop.octets[b.i]
 	whole := b.piece == 0 || s < b.asked
 	return whole && s != listed && s <= drainMax && !b.drop.inexact
 }
 
 // lost reports whether a new connection may help.
 func (b *body) lost() bool { return !b.drop.conn.alive() && !b.drop.over && b.ctx.Err() == nil }
+
+// shared reports whether the present command asked for other messages too, and
+// may have failed for their sake.
+func (b *body) shared() bool {
+	s, ok := b.now.(*section)
+	return ok && s.ahead != nil && b.drop.conn.alive()
+}
 
 func (b *body) Read(p []byte) (int, error) {
 	b.drop.mu.Lock()
@@ -131,7 +175,7 @@ func (b *body) Read(p []byte) (int, error) {
 		case err == nil:
 		case err == io.EOF:
 			b.err = b.next()
-		case !b.resumed && b.lost():
+		case !b.resumed && (b.lost() || b.shared()):
 			b.err = b.resume(err)
 		default:
 			b.err = err
@@ -145,7 +189,7 @@ func (b *body) next() error {
 	switch {
 	case b.piece == 0:
 		return io.EOF
-	case b.now.size < b.asked: // a piece shorter than asked for is the last
+	case b.now.octets() < b.asked: // a piece shorter than asked for is the last
 		if b.at != b.drop.octets[b.i] && !b.drop.inexact {
 			if err := b.drop.stillThere(b.ctx, b.i); err != nil {
 				return err
@@ -154,7 +198,7 @@ func (b *body) next() error {
 		return io.EOF
 	}
 	b.piece = min(b.piece*pieceGrows, maxPiece)
-	err := b.open(&imap2.SectionPartial{Offset: b.at, Size: b.piece})
+	err := b.open(&imap2.SectionPartial{Offset: b.at, Size: b.piece}, nil)
 	switch {
 	case err == nil:
 		return nil
@@ -166,7 +210,7 @@ func (b *body) next() error {
 	return err
 }
 
-// resume makes the connection anew and goes on where the body was cut. The
+// resume goes on where the body was cut, on a new connection if that was lost. The
 // message is proved to be the same by the mailbox's UIDVALIDITY and UIDNEXT, by
 // its size as listed, by the length of the rest, and by the octets before the
 // cut. Otherwise the body ends in cause.
@@ -180,15 +224,15 @@ func (b *body) resume(cause error) error {
 	if start > math.MaxUint32 || size > math.MaxUint32 || size <= 0 {
 		return cause // over what a partial FETCH can say, RFC 3501 section 9
 	}
-	if b.drop.reconnect(b.ctx, []int{b.i}) != nil {
+	if b.lost() && b.drop.reconnect(b.ctx, []int{b.i}) != nil {
 		return cause
 	}
-	if b.open(&imap2.SectionPartial{Offset: start, Size: size}) != nil {
+	if b.open(&imap2.SectionPartial{Offset: start, Size: size}, nil) != nil {
 		return cause
 	}
 	again := make([]byte, len(b.tail))
 	_, err := io.ReadFull(b.now, again)
-	if err != nil || !bytes.Equal(again, b.tail) || b.piece == 0 && b.now.size != size {
+	if err != nil || !bytes.Equal(again, b.tail) || b.piece == 0 && b.now.octets() != size {
 		b.now.abandon()
 		return cause
 	}

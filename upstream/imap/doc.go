@@ -12,7 +12,8 @@
 //   - A unique-id is "<UIDVALIDITY>.<UID>" in decimal. This is a file format: it
 //     never changes.
 //   - Retrieve is UID FETCH BODY.PEEK[], streamed. TOP of a large message is
-//     fetched in growing pieces.
+//     fetched in growing pieces. Where messages are asked for one after the
+//     other, the next ones come in the same UID FETCH (package readahead).
 //   - Update is a fresh SELECT and what the [Policy] says, on exactly the UIDs
 //     that were marked. Each step waits for the one before; in the end a UID
 //     SEARCH proves that nothing of the set is left.
@@ -26,6 +27,9 @@
 //   - Update changes nothing unless UIDVALIDITY is that of the snapshot, UIDNEXT
 //     has not fallen, and, on a new connection, each message at stake has the
 //     size of the snapshot.
+//   - A message is told to be whole only after the tagged OK of a command that
+//     asked for it. What is held ahead is of the listed size and confirmed; if
+//     anything was wrong with the command, each message is asked for alone.
 //   - The server's UIDVALIDITY has to be there and its UIDs have to be sticky:
 //     without them there are no unique-ids, and Open fails.
 //

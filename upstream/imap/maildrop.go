@@ -12,6 +12,7 @@ import (
 
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap/imapguard"
+	"github.com/popgate/popgate/upstream/readahead"
 )
 
 // maildrop is the examined mailbox with its snapshot.
@@ -27,7 +28,10 @@ type maildrop struct {
 	over bool  // closed
 
 	inexact bool // the server's sizes are seen to be inexact
-	timer   *time.Timer
+
+	window      *readahead.Window
+	aheadFailed int // times that fetching ahead brought less than it should
+	timer       *time.Timer
 
 	// guard is that of conn, for Close to end what is under way.
 	guard atomic.Pointer[imapguard.Conn]
@@ -81,7 +85,11 @@ func (m *maildrop) use(c *conn) {
 func (m *maildrop) keepAlive(ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.over || m.body != nil || !m.conn.alive() {
+	if m.over || m.body != nil {
+		return
+	}
+	m.dropAhead() // a client that idles so long has gone elsewhere
+	if !m.conn.alive() {
 		return
 	}
 	if err := m.conn.noop(ctx); err == nil {
@@ -102,6 +110,7 @@ func (m *maildrop) close() {
 		m.conn.guard.Abort()
 		m.body.close()
 	}
+	m.dropAhead()
 	m.conn.close()
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/popgate/popgate/upstream/imap/imapguard"
+	"github.com/popgate/popgate/upstream/readahead"
 )
 
 // Security says how the connection to the server is protected.
@@ -60,6 +61,8 @@ type Options struct {
 	ListTime    time.Duration // to list a mailbox; 5 min
 	KeepAlive   time.Duration // between NOOPs while the POP3 client idles; 4 min
 
+	ReadAhead *readahead.Pool // room for messages fetched before they are asked for; nil: none
+
 	Guard  imapguard.Limits
 	Logger *slog.Logger // nil discards
 	Trace  Trace
@@ -77,6 +80,9 @@ type Trace struct {
 	Request func(op, result string, d time.Duration)
 	// Connection is +1 for a connection authenticated, -1 for one closed.
 	Connection func(delta int)
+	// ReadAhead says that of the messages fetched ahead so many were asked for,
+	// and so many were let go.
+	ReadAhead func(used, dropped int)
 	// SeenFailed says that n messages could not be marked \Seen.
 	SeenFailed func(n int)
 }
@@ -169,6 +175,12 @@ func (t Trace) request(op, result string, d time.Duration) {
 func (t Trace) connection(delta int) {
 	if t.Connection != nil {
 		t.Connection(delta)
+	}
+}
+
+func (t Trace) readAhead(used, dropped int) {
+	if t.ReadAhead != nil && used+dropped > 0 {
+		t.ReadAhead(used, dropped)
 	}
 }
 

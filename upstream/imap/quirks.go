@@ -51,6 +51,6 @@ func (m *maildrop) stillThere(ctx context.Context, i int) error {
 	if len(found) == 0 {
 		return failf(upstream.Gone, opFetch, "the server gives another body for a message that is not there")
 	}
-	m.inexact = true
+	m.inexact, m.aheadFailed = true, 0
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	imap2 "github.com/emersion/go-imap/v2"
@@ -18,20 +19,39 @@ import (
 // connection; a longer rest costs the connection instead.
 const drainMax = 256 << 10
 
+// A request is what one UID FETCH of BODY.PEEK[] asks for.
+type request struct {
+	uid   uint32
+	part  *imap2.SectionPartial // nil: the whole
+	ahead *ahead                // further messages in the same command; nil: none
+}
+
+// ahead is what a command asks for beside its message.
+type ahead struct {
+	uids []uint32                              // ascending
+	room func(uid uint32, octets int64) []byte // where a body goes; nil: nowhere
+	end  func(whole bool, took time.Duration)  // called once: the command is over, and whether all of it can be trusted
+}
+
 // A section is one UID FETCH of BODY.PEEK[], whole or in part, being read. Its
 // Read gives io.EOF only after the literal was read to its announced length and
-// the server said OK.
+// the server said OK. What comes beside the message is set aside before that: the
+// tagged reply is behind it.
 type section struct {
+	request
 	conn  *conn
 	ctx   context.Context
 	stop  func() bool
 	start time.Time
-	uid   imap2.UID
 	cmd   *imapclient.FetchCommand
-	msg   *imapclient.FetchMessageData
-	lit   imap2.LiteralReader
 	size  int64
-	left  int64
+
+	msg   *imapclient.FetchMessageData // being read; nil: between two
+	of    imap2.UID                    // of msg; 0: not told yet
+	body  bool                         // msg had its body
+	lit   imap2.LiteralReader          // the last one
+	left  int64                        // octets of lit that are still to come
+	aside time.Time                    // since when messages are set aside
 
 	failed bool  // lit gave an error, after which it must not be touched
 	err    error // the end, once reached: io.EOF or an *upstream.Error
@@ -40,69 +60,129 @@ type section struct {
 // openSection asks for a message's body, or a part of it, and reads up to the
 // first octet. Every form in which servers say that the message is gone is an
 // error of kind Gone, after which the connection goes on.
-func (c *conn) openSection(ctx context.Context, uid uint32, part *imap2.SectionPartial) (*section, error) {
+func (c *conn) openSection(ctx context.Context, r request) (*section, error) {
+	s := &section{request: r, conn: c, ctx: ctx, start: time.Now()}
 	if !c.alive() {
-		return nil, failf(upstream.Unavailable, opFetch, "the connection to the server is lost")
+		return nil, s.endAhead(failf(upstream.Unavailable, opFetch, "the connection to the server is lost"))
 	}
 	if ctx.Err() != nil {
-		return nil, fail(upstream.Unavailable, opFetch, context.Cause(ctx))
+		return nil, s.endAhead(fail(upstream.Unavailable, opFetch, context.Cause(ctx)))
 	}
-	s := &section{conn: c, ctx: ctx, start: time.Now(), uid: imap2.UID(uid)}
-	c.guard.Begin(imapguard.Expect{Body: uid})
-	s.stop = context.AfterFunc(ctx, func() { c.guard.Abort() })
-	s.cmd = c.client.Fetch(imap2.UIDSetNum(s.uid), &imap2.FetchOptions{
-		UID:         true,
-		BodySection: []*imap2.FetchItemBodySection{{Peek: true, Partial: part}},
-	})
-	if s.msg = s.cmd.Next(); s.msg == nil {
-		return nil, s.gone("no such message")
-	}
-	for s.lit == nil {
-		item := s.msg.Next()
-		if item == nil {
-			return nil, s.gone("no body")
+	expect := imapguard.Expect{Body: r.uid}
+	set := imap2.UIDSetNum(imap2.UID(r.uid))
+	if r.ahead != nil {
+		expect = imapguard.Expect{Bodies: true}
+		for _, uid := range r.ahead.uids {
+			set.AddNum(imap2.UID(uid))
 		}
-		if body, ok := item.(imapclient.FetchItemDataBodySection); ok {
-			if body.Literal == nil {
-				return nil, s.gone("body NIL")
-			}
-			s.lit = body.Literal
-		} else if err := s.check(item); err != nil {
+	}
+	c.guard.Begin(expect)
+	s.stop = context.AfterFunc(ctx, func() { c.guard.Abort() })
+	s.cmd = c.client.Fetch(set, &imap2.FetchOptions{
+		UID:         true,
+		BodySection: []*imap2.FetchItemBodySection{{Peek: true, Partial: r.part}},
+	})
+	for {
+		switch err := s.advance(); {
+		case err == io.EOF:
+			return nil, s.gone()
+		case err != nil:
+			return nil, s.broken(err)
+		case s.of == imap2.UID(s.uid):
+			s.size = s.left
+			return s, nil
+		}
+		if err := s.setAside(); err != nil {
 			return nil, s.broken(err)
 		}
 	}
-	s.size = s.lit.Size()
-	s.left = s.size
-	return s, nil
 }
 
-// check refuses an item that speaks of another message.
-func (s *section) check(item imapclient.FetchItemData) error {
-	switch item := item.(type) {
-	case imapclient.FetchItemDataUID:
-		if item.UID != s.uid {
-			return fmt.Errorf("asked for UID %d, got UID %d", s.uid, item.UID)
+// advance goes on to the next body of the reply, behind the one that was read to
+// its end. io.EOF: there is none.
+func (s *section) advance() error {
+	for {
+		if s.msg == nil {
+			if s.msg = s.cmd.Next(); s.msg == nil {
+				return io.EOF
+			}
+			s.of, s.body = 0, false
 		}
-	case imapclient.FetchItemDataBodySection:
-		return errors.New("two bodies for one message")
+		switch item := s.msg.Next().(type) {
+		case nil:
+			s.msg = nil
+		case imapclient.FetchItemDataUID:
+			if s.of != 0 && item.UID != s.of || !s.askedFor(uint32(item.UID)) {
+				return fmt.Errorf("asked for UID %d, got UID %d", max(s.of, imap2.UID(s.uid)), item.UID)
+			}
+			s.of = item.UID
+		case imapclient.FetchItemDataBodySection:
+			if item.Literal == nil {
+				continue // NIL
+			}
+			s.lit, s.left = item.Literal, item.Literal.Size()
+			if s.of == 0 || s.body {
+				return errors.New("two bodies for one message, or one without a UID")
+			}
+			s.body = true
+			return nil
+		}
 	}
-	return nil
+}
+
+func (s *section) askedFor(uid uint32) bool {
+	if uid == s.uid || s.ahead == nil {
+		return uid == s.uid
+	}
+	_, ok := slices.BinarySearch(s.ahead.uids, uid)
+	return ok
+}
+
+// setAside reads a body that is not the message's own.
+func (s *section) setAside() error {
+	if s.of == imap2.UID(s.uid) || s.ahead == nil {
+		return errors.New("two answers with a body for one message")
+	}
+	if s.aside.IsZero() {
+		s.aside = time.Now()
+	}
+	room := s.ahead.room(uint32(s.of), s.left)
+	if room == nil && s.left > drainMax {
+		return fmt.Errorf("a body of %d octets where a smaller one was announced", s.left)
+	}
+	rest := readerFunc(s.readLiteral)
+	if _, err := io.ReadFull(rest, room); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, rest)
+	return err
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// readLiteral reads from the body that advance went to. io.EOF comes at its
+// announced end.
+func (s *section) readLiteral(p []byte) (int, error) {
+	n, err := s.lit.Read(p)
+	s.left -= int64(n)
+	if err == io.EOF && s.left > 0 {
+		err = imapguard.ErrCut
+	}
+	s.failed = err != nil && err != io.EOF
+	return n, err
 }
 
 func (s *section) Read(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	n, err := s.lit.Read(p)
-	s.left -= int64(n)
+	n, err := s.readLiteral(p)
 	switch {
-	case err == io.EOF && s.left == 0:
-		s.err = s.finish()
 	case err == io.EOF:
-		s.failed = true
-		s.err = s.broken(imapguard.ErrCut)
+		s.err = s.finish()
 	case err != nil:
-		s.failed = true
 		s.err = s.broken(err)
 	default:
 		return n, nil
@@ -113,6 +193,9 @@ func (s *section) Read(p []byte) (int, error) {
 	return 0, s.err
 }
 
+// octets is the announced length.
+func (s *section) octets() int64 { return s.size }
+
 // finish reads what follows the literal, to the tagged OK.
 func (s *section) finish() error {
 	if err := s.tagged(); err != nil {
@@ -122,23 +205,26 @@ func (s *section) finish() error {
 	return io.EOF
 }
 
-// gone ends a command that brought no body.
-func (s *section) gone(how string) error {
+// gone ends a command that brought no body for its message.
+func (s *section) gone() error {
 	err := s.tagged()
 	if err == nil {
-		err = failf(upstream.Gone, opFetch, "the server answers with %s", how)
+		err = failf(upstream.Gone, opFetch, "the server answers with no body")
 	}
 	return s.end(err)
 }
 
 // tagged reads to the tagged reply and ends the command.
 func (s *section) tagged() error {
-	for s.msg != nil {
-		item := s.msg.Next()
-		if item == nil {
+	for {
+		err := s.advance()
+		if err == io.EOF {
 			break
 		}
-		if err := s.check(item); err != nil {
+		if err == nil {
+			err = s.setAside()
+		}
+		if err != nil {
 			return s.lost(err)
 		}
 	}
@@ -162,6 +248,18 @@ func (s *section) tagged() error {
 
 func (s *section) end(err error) error {
 	s.conn.store.traceEnd(opFetch, s.start, err)
+	return s.endAhead(err)
+}
+
+// endAhead tells what was asked for beside the message how the command went.
+func (s *section) endAhead(err error) error {
+	if s.ahead != nil {
+		var took time.Duration
+		if !s.aside.IsZero() {
+			took = time.Since(s.aside)
+		}
+		s.ahead.end(err == nil, took)
+	}
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/readahead"
 )
 
 // Store is one IMAP service as an upstream.Store. It is safe for concurrent
@@ -91,6 +92,7 @@ func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {
 	if err := drop.list(ctx); err != nil {
 		return nil, err
 	}
+	drop.window = readahead.NewWindow(a.store.o.ReadAhead, drop.Len())
 	a.drop = drop
 	life := context.WithoutCancel(ctx) // the NOOPs outlive Open
 	drop.mu.Lock()

@@ -24,6 +24,7 @@ func (m *maildrop) Update(ctx context.Context, ch upstream.Changes) (upstream.Re
 		return upstream.Receipt{Kept: len(ch.Remove)}, err
 	}
 	defer m.leave()
+	m.dropAhead()
 	u := &update{drop: m, marked: m.uidsAt(ch.Remove), seen: m.uidsAt(ch.Seen)}
 	err := u.run(ctx)
 	if err != nil && !m.conn.alive() && ctx.Err() == nil {

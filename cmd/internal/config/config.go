@@ -16,6 +16,7 @@ type Config struct {
 	ClearText bool          // accept logins without TLS from anywhere
 	Expire    Expire        // what CAPA says of retention
 	Lock      Lock          // the exclusive lock on a maildrop
+	ReadAhead ReadAhead     // messages fetched before they are asked for
 	Metrics   string        // host:port of the metrics listener; "" for none
 	Drain     time.Duration // how long sessions may go on after SIGTERM; 0 or more
 	Log       Log
@@ -70,6 +71,13 @@ type Lock struct {
 	Wait    time.Duration // how long a login waits for it; 0 or more
 }
 
+// ReadAhead bounds the octets of messages that are fetched before they are asked
+// for.
+type ReadAhead struct {
+	Session int64 // of one session; 0 turns it off
+	Total   int64 // of all sessions, 1 or more
+}
+
 // Log says how the log is written.
 type Log struct {
 	Format LogFormat
@@ -107,13 +115,14 @@ type Limits struct {
 // not complete: Listen and Upstream.Host have no default.
 func Default() Config {
 	return Config{
-		TLS:      TLS{MinVersion: TLS12},
-		Upstream: Upstream{Mailbox: "INBOX"},
-		Delete:   Expunge,
-		Expire:   "NEVER",
-		Lock:     Lock{Enabled: true, Wait: 3 * time.Second},
-		Drain:    30 * time.Second,
-		Log:      Log{Format: LogAuto, Level: slog.LevelInfo},
+		TLS:       TLS{MinVersion: TLS12},
+		Upstream:  Upstream{Mailbox: "INBOX"},
+		Delete:    Expunge,
+		Expire:    "NEVER",
+		Lock:      Lock{Enabled: true, Wait: 3 * time.Second},
+		ReadAhead: ReadAhead{Session: 4 << 20, Total: 64 << 20},
+		Drain:     30 * time.Second,
+		Log:       Log{Format: LogAuto, Level: slog.LevelInfo},
 		Limits: Limits{
 			Connections:           10_000,
 			ConnectionsPerAddress: 100,

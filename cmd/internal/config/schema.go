@@ -55,6 +55,10 @@ func schema(c *Config) []key {
 			boolean("enabled", &c.Lock.Enabled),
 			duration("wait", "", &c.Lock.Wait, 0, time.Minute),
 		}},
+		{name: "read-ahead", keys: []key{
+			optional(octets, "session", &c.ReadAhead.Session),
+			octets("total", &c.ReadAhead.Total),
+		}},
 		{name: "metrics", flag: "metrics", accepts: "HOST:PORT", set: func(s string) error { return setHostPort(&c.Metrics, s) }},
 		duration("drain", "drain", &c.Drain, 0, time.Hour),
 		{name: "log", keys: []key{

@@ -17,6 +17,8 @@ func around() []Mutant {
 			"\t\tif !taken {\n", "\t\tif false && !taken {\n"),
 		one("no_lock", "one session at a time has a maildrop", "./upstream/wrap", "upstream/wrap/lock.go",
 			"\tif err := a.take(ctx); err != nil {", "\tif err := a.take(ctx); err != nil && false {"),
+		one("read_ahead_without_a_bound", "what is held is within the room that all sessions share", "./upstream/readahead", "upstream/readahead/window.go",
+			"if n > room-overhead || !w.pool.take(n+overhead) {", "if n > room-overhead {"),
 		one("a_secret_can_be_printed", "no way of formatting a secret shows it", "./upstream", "upstream/credentials.go",
 			"func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }", "func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.text) }"),
 		one("two_ids_share_a_text", "different messages have different unique-ids", "./upstream", "upstream/uidl.go",

@@ -17,7 +17,7 @@ import (
 // fidelityEngine is the engine over the IMAP store over srv, in this process.
 func fidelityEngine(t testing.TB, srv *imaptest.Server, engine pop3.Options, store imap.Options) *pop3.Server {
 	t.Helper()
-	store.Host, store.Mailbox = "127.0.0.1", "INBOX"
+	store.Host, store.Mailbox, store.ReadAhead = "127.0.0.1", "INBOX", proofReadAhead()
 	if store.Dial == nil {
 		store.Dial = srv.Dial
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/imap/imaptest"
+	"github.com/popgate/popgate/upstream/readahead"
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
@@ -57,6 +58,9 @@ type harness struct {
 	ends   []pop3.End
 }
 
+// proofReadAhead is the room for read-ahead that the gateway has by default.
+func proofReadAhead() *readahead.Pool { return readahead.NewPool(4<<20, 64<<20) }
+
 // newHarness starts everything. It ends with the test.
 func newHarness(t testing.TB, o harnessOptions) *harness {
 	t.Helper()
@@ -65,6 +69,7 @@ func newHarness(t testing.TB, o harnessOptions) *harness {
 
 	server := o.Server
 	store := o.Store
+	store.ReadAhead = proofReadAhead()
 	store.Host, store.Delete, store.Logger = "127.0.0.1", o.Policy, log
 	if o.UpstreamTLS {
 		server = append(slices.Clone(server), imaptest.StartTLS(o.CA))

@@ -42,7 +42,7 @@ func hostileStore(t testing.TB, srv *hostileServer, o imap.Options) upstream.Sto
 	if o.MaxMessages == 0 {
 		o.MaxMessages = 10_000
 	}
-	o.Dial = srv.Dial
+	o.Dial, o.ReadAhead = srv.Dial, proofReadAhead()
 	s, err := imap.New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -220,7 +220,7 @@ func TestInjection(t *testing.T) {
 					continue
 				}
 				srv := &injectionServer{caps: caps}
-				store, err := imap.New(imap.Options{Host: "127.0.0.1", Dial: srv.dial})
+				store, err := imap.New(imap.Options{Host: "127.0.0.1", Dial: srv.dial, ReadAhead: proofReadAhead()})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -12,7 +12,8 @@
 //     an unknown response or fetch item makes the library drop the connection,
 //     and a flag update can take the place of an awaited body.
 //   - FETCH goes through only where the command in flight awaits a body
-//     ([Expect.Body]); a body whose UID comes after it gets the UID put before.
+//     ([Expect.Body], [Expect.Bodies]); where it is one, and its UID comes after it,
+//     the UID is put before.
 //   - Listings and search results never reach the library: they are read here,
 //     without allocation, and given to [Expect.List] and [Expect.Search].
 //   - A CAPABILITY code behind the greeting is hidden: the library would loop over

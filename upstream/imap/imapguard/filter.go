@@ -57,7 +57,7 @@ func classify(piece []byte, expect *Expect) response {
 		case equalFold(word, "FETCH") && expect.List != nil:
 			return response{kind: kindList, structured: true}
 		case equalFold(word, "FETCH"):
-			ours := expect.Body != 0 && containsFold(rest, "BODY[")
+			ours := (expect.Body != 0 || expect.Bodies) && containsFold(rest, "BODY[")
 			return response{kind: kindBody, pass: ours, structured: true}
 		}
 		return response{structured: true}

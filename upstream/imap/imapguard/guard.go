@@ -75,6 +75,7 @@ type Expect struct {
 	List   func(uid uint32, size int64) // each FETCH with UID and RFC822.SIZE
 	Search func(uid uint32)             // each number of a SEARCH response
 	Body   uint32                       // the UID whose body is awaited; 0 for none
+	Bodies bool                         // the bodies of several messages are awaited
 }
 
 // Status is a status response of the server. Text is at most 200 octets of

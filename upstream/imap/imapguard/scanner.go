@@ -142,7 +142,7 @@ func (c *Conn) act(piece []byte, first, whole bool, expect *Expect) error {
 	if !s.resp.pass {
 		return nil
 	}
-	if first && s.resp.kind == kindBody {
+	if first && s.resp.kind == kindBody && expect.Body != 0 {
 		if at := missingUID(piece); at > 0 {
 			s.rewrite = append(s.rewrite[:0], piece[:at]...)
 			s.rewrite = appendUID(s.rewrite, expect.Body)

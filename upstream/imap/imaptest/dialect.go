@@ -10,6 +10,8 @@ type Dialect struct {
 	Body       BodyForm
 	Gone       GoneForm
 
+	// Backwards answers a FETCH of several messages from the last to the first.
+	Backwards bool
 	// FlagsFirst sends an unsolicited FETCH (UID u FLAGS ...) of the same
 	// message right before the one with its body.
 	FlagsFirst bool

@@ -40,7 +40,11 @@ func (s *session) fetch(c Command) (reply, error) {
 	items = s.arrange(items, byUID)
 	d := s.srv.profile.Dialect
 	gone := false
-	for _, uid := range s.view.uids(set, byUID) {
+	uids := s.view.uids(set, byUID)
+	if d.Backwards {
+		slices.Reverse(uids)
+	}
+	for _, uid := range uids {
 		if d.SyncInside && byUID {
 			s.catchUp(true)
 		}
