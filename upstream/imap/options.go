@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/popgate/popgate/upstream/imap/imapguard"
+	"github.com/popgate/popgate/upstream/imap/listcache"
 )
 
 // Security says how the connection to the server is protected.
@@ -60,6 +61,7 @@ type Options struct {
 	ListTime    time.Duration // to list a mailbox; 5 min
 	KeepAlive   time.Duration // between NOOPs while the POP3 client idles; 4 min
 
+	Cache  *listcache.Cache // keeps lists from one session to the next; may be nil, and shared by stores
 	Guard  imapguard.Limits
 	Logger *slog.Logger // nil discards
 	Trace  Trace
@@ -77,6 +79,8 @@ type Trace struct {
 	Request func(op, result string, d time.Duration)
 	// Connection is +1 for a connection authenticated, -1 for one closed.
 	Connection func(delta int)
+	// Listed says how a mailbox was listed: one of Listings.
+	Listed func(how string)
 	// SeenFailed says that n messages could not be marked \Seen.
 	SeenFailed func(n int)
 }
@@ -85,6 +89,16 @@ type Trace struct {
 func Ops() []string {
 	return []string{opConnect, opLogin, opSelect, opList, opSearch, opFetch, opStore, opExpunge, opCopy, opMove, opNoop, opMailboxes}
 }
+
+// Listings lists the values of how that Trace.Listed gets.
+func Listings() []string { return []string{listedFull, listedUnchanged, listedAdded, listedRemoved} }
+
+const (
+	listedFull      = "full"      // every message
+	listedUnchanged = "unchanged" // none: as it was
+	listedAdded     = "added"     // those that came since
+	listedRemoved   = "removed"   // those that came since, and what of the others is left
+)
 
 const (
 	opConnect   = "connect"
@@ -169,6 +183,12 @@ func (t Trace) request(op, result string, d time.Duration) {
 func (t Trace) connection(delta int) {
 	if t.Connection != nil {
 		t.Connection(delta)
+	}
+}
+
+func (t Trace) listed(how string) {
+	if t.Listed != nil {
+		t.Listed(how)
 	}
 }
 
