@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -72,17 +73,22 @@ func openFile(path string, max int64, log *slog.Logger) (*file, error) {
 	if err == nil {
 		err = os.Chmod(path, 0o600)
 	}
-	switch {
-	case err == nil:
-		go f.write()
-		return f, nil
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("the cache file %s is in use by another process; give each process a file of its own", path)
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch),
-		errors.Is(err, errForeign), errors.Is(err, errDamaged):
-		return nil, fmt.Errorf("the cache file %s cannot be used: %w; if it is popgate's, delete it and it is made anew, else name another", path, err)
+	if err != nil {
+		return nil, explain(path, err)
 	}
-	return nil, fmt.Errorf("the cache file cannot be opened: %w", err)
+	go f.write()
+	return f, nil
+}
+
+// explain says what to do about a file that did not open.
+func explain(path string, err error) error {
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return fmt.Errorf("the cache file %s is in use by another process; give each process a file of its own", path)
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("the cache file cannot be opened: %w", err)
+	}
+	return fmt.Errorf("the cache file %s cannot be used: %w; if it is popgate's, delete it and it is made anew, else name another", path, err)
 }
 
 // prepare checks that the file is ours and counts what it holds.
