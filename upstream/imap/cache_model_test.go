@@ -206,7 +206,7 @@ func TestAKnownListIsTheMailbox(t *testing.T) {
 	noUIDNext := imaptest.Courier().Named("no-uidnext")
 	noUIDNext.NoUIDNext = true
 	profiles = append(profiles, noUIDNext)
-	sessions, seeds := 60, 3
+	sessions, seeds := 40, 2
 	if testing.Short() {
 		seeds = 1
 	}

@@ -183,14 +183,15 @@ func (c *conn) sizes(ctx context.Context, set imap2.UIDSet, list func(number, ui
 	})
 }
 
-// search returns the UIDs that match, at most max ranges of them. told is false
+// search returns the UIDs that match. The server may tell at most max numbers and
+// ranges: one that tells more does not answer what it was asked. told is false
 // if the server answered OK and no more: so do some for nothing found (iCloud),
 // against RFC 3501 section 6.4.4, and so does one that did not look.
 func (c *conn) search(ctx context.Context, criteria *imap2.SearchCriteria, options *imap2.SearchOptions, max int) (found uidRanges, told bool, err error) {
-	over := false
+	n := 0
 	take := func(first, last uint32) {
-		if !over {
-			found, over = found.add(first, last, max)
+		if n++; n <= max {
+			found = found.add(first, last)
 		}
 	}
 	err = c.do(ctx, opSearch, c.store.o.ListTime, imapguard.Expect{Search: take}, func() error {
@@ -198,8 +199,8 @@ func (c *conn) search(ctx context.Context, criteria *imap2.SearchCriteria, optio
 		told = c.guard.SawSearch()
 		return err
 	})
-	if err == nil && over {
-		err = failf(upstream.Unavailable, opSearch, "the server finds more than %d messages or ranges of them", max)
+	if err == nil && n > max {
+		err = failf(upstream.Unavailable, opSearch, "the server finds more than %d messages", max)
 	}
 	return found.sorted(), told, err
 }

@@ -56,17 +56,13 @@ type uidRanges []uidRange
 
 type uidRange struct{ first, last uint32 }
 
-// add adds a range, which goes into the one before it where that ends just
-// before it. over says that there are max ranges already.
-func (r uidRanges) add(first, last uint32, max int) (_ uidRanges, over bool) {
+// add adds a range, to the one before it where that ends just before it.
+func (r uidRanges) add(first, last uint32) uidRanges {
 	if n := len(r); n > 0 && r[n-1].last < first && r[n-1].last+1 == first {
 		r[n-1].last = last
-		return r, false
+		return r
 	}
-	if len(r) >= max {
-		return r, true
-	}
-	return append(r, uidRange{first, last}), false
+	return append(r, uidRange{first, last})
 }
 
 // sorted puts the ranges in ascending order, none within another's reach.

@@ -13,7 +13,7 @@ type Options struct {
 	Memory int64 // octets of lists kept in memory; 64 MiB
 
 	File       string // keeps the lists over a restart; "" for none
-	FileOctets int64  // of lists kept in the file, which takes up to twice that; 128 MiB
+	FileOctets int64  // of lists kept in the file, which takes up to four times that; 64 MiB
 
 	Logger *slog.Logger // nil discards
 }
@@ -47,7 +47,7 @@ func New(o Options) (*Cache, error) {
 		o.Memory = 64 << 20
 	}
 	if o.FileOctets <= 0 {
-		o.FileOctets = 128 << 20
+		o.FileOctets = 64 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -19,6 +19,6 @@
 //
 // Limits: 12 octets a message in memory, and some hundred for each list; the
 // lists in memory, those that wait for the file, and those in the file are each
-// bounded in octets, and the ones used last are kept. The file may grow to twice
-// its lists.
+// bounded in octets, and the ones used last are kept. The file may grow to four
+// times its lists; one list in it is at most a quarter of all.
 package listcache

@@ -22,6 +22,8 @@ const (
 	maxWaiting  = 32 << 20    // octets of lists that wait to be written
 	maxChanges  = 10_000      // and their number
 	pageReserve = 1 << 20     // the file's own, beside the lists
+	roomy       = 4           // so many times the lists the file may be: pages are half full, and free room is in pieces
+	largest     = 4           // a list is at most such a part of all lists in the file
 )
 
 // The two buckets of the file: each list behind its age, by key; and each key by
@@ -60,7 +62,7 @@ func openFile(path string, max int64, log *slog.Logger) (*file, error) {
 	f := &file{max: max, log: log, waiting: map[Key]*List{}, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	err := f.guarded(func() (err error) {
 		f.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout: lockTime, MaxSize: int(2*max + pageReserve), FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+			Timeout: lockTime, MaxSize: int(roomy*max + pageReserve), FreelistType: bbolt.FreelistMapType, NoStatistics: true,
 		})
 		if err != nil {
 			return err
@@ -210,20 +212,26 @@ func (f *file) flush() {
 	if len(changes) == 0 {
 		return
 	}
-	err := f.update(func(t *table) error {
-		for k, l := range changes {
-			if err := t.set(k, l, f.max); err != nil {
-				return err
+	for len(changes) > 0 {
+		err := f.update(func(t *table) error {
+			for k, l := range changes {
+				delete(changes, k)
+				if err := t.set(k, l, f.max/largest); err != nil {
+					return err
+				}
+				// The room of what went in this transaction is free in the next.
+				if t.written > f.max/largest {
+					break
+				}
 			}
+			return t.evict(f.max)
+		})
+		if errors.Is(err, bolterrors.ErrMaxSizeReached) { // the free room is in pieces that are too small
+			err = errors.Join(err, f.update(func(t *table) error { return t.evict(f.max / 2) }))
 		}
-		return t.evict(f.max)
-	})
-	if errors.Is(err, bolterrors.ErrMaxSizeReached) {
-		// The free room is in pieces that are too small.
-		err = errors.Join(err, f.update(func(t *table) error { return t.evict(f.max / 2) }))
-	}
-	if err != nil && !f.broken.Load() {
-		f.log.Warn("the cache file could not be written", "op", "cache", "err", err)
+		if err != nil && !f.broken.Load() {
+			f.log.Warn("the cache file could not be written", "op", "cache", "err", err)
+		}
 	}
 }
 
@@ -261,8 +269,8 @@ func (f *file) update(change func(*table) error) error {
 
 // table is the file's content within a transaction.
 type table struct {
-	lists, ages *bbolt.Bucket
-	total       int64
+	lists, ages    *bbolt.Bucket
+	total, written int64 // octets in all, and of this transaction
 }
 
 // set puts a list under its key, as the youngest, or deletes what is there if l
@@ -281,6 +289,7 @@ func (t *table) set(k Key, l *List, max int64) error {
 		return nil
 	}
 	t.total += int64(len(k) + len(value))
+	t.written += int64(len(value))
 	return errors.Join(t.ages.Put(value[:ageOctets:ageOctets], k[:]), t.lists.Put(k[:], value))
 }
 

@@ -158,14 +158,14 @@ func TestTheFileIsBounded(t *testing.T) {
 	c := newCache(t, o)
 	r := rand.New(rand.NewPCG(1, 2))
 	last := 0
-	for range 12 {
+	for range 6 {
 		for range 10 {
 			last++
 			c.Put(key(last), list(r.IntN(60_000), uint64(last)))
 		}
 		c = reopen(t, c, o)
 		info, err := os.Stat(o.File)
-		if err != nil || info.Size() > 2*octets+1<<20 {
+		if err != nil || info.Size() > 4*octets+1<<20 {
 			t.Fatalf("the file has %d octets, %v", info.Size(), err)
 		}
 	}
@@ -178,9 +178,51 @@ func TestTheFileIsBounded(t *testing.T) {
 	if c.Get(key(1)) != nil || kept == 0 || kept > 100 {
 		t.Errorf("%d lists are kept", kept)
 	}
-	c.Put(key(0), list(1_000_000, 1)) // larger than all
+	c.Put(key(0), list(200_000, 1)) // larger than a quarter
 	c = reopen(t, c, o)
 	wantList(t, c.Get(key(0)), nil)
+}
+
+// Many changes at once are written in parts.
+func TestAFloodOfListsGoesThroughTheFile(t *testing.T) {
+	var logged log
+	o := listcache.Options{File: filepath.Join(t.TempDir(), "lists"), FileOctets: 256 << 10, Memory: 1, Logger: logged.logger()}
+	c := newCache(t, o)
+	for i := range 500 {
+		c.Put(key(i), list(10_000, uint64(i)))
+	}
+	c.Put(key(500), list(10, 500))
+	c = reopen(t, c, o)
+	kept := 0
+	for i := range 501 {
+		if l := c.Get(key(i)); l != nil {
+			kept++
+		}
+	}
+	info, err := os.Stat(o.File)
+	if err != nil || kept < 2 || info.Size() > 4*256<<10+1<<20 {
+		t.Errorf("%d lists are kept in %d octets, %v", kept, info.Size(), err)
+	}
+	if strings.Contains(logged.String(), "could not be written") {
+		t.Error(logged.String())
+	}
+}
+
+// Where changes come faster than they are written, some are left out.
+func TestWhatWaitsForTheFileIsBounded(t *testing.T) {
+	var logged log
+	if n, octets := listcache.Waiting(logged.logger(), 30_000, list(10, 1)); n > 10_000 || octets > 32<<20 {
+		t.Errorf("%d changes of %d octets wait", n, octets)
+	}
+	if n, octets := listcache.Waiting(logged.logger(), 100, list(200_000, 1)); n < 2 || octets > 32<<20 {
+		t.Errorf("%d changes of %d octets wait", n, octets)
+	}
+	if n, _ := listcache.Waiting(logged.logger(), 1, list(4_000_000, 1)); n != 1 {
+		t.Error("a single list of any size may wait")
+	}
+	if n := strings.Count(logged.String(), "left out"); n != 2 {
+		t.Errorf("logged %d times, want once each: %s", n, logged.String())
+	}
 }
 
 func TestADamagedEntryInTheFileIsDropped(t *testing.T) {
