@@ -139,7 +139,10 @@ func (w *world) showsAbout(s *session) {
 			flagged[m.UID] = true
 		}
 	}
-	left := w.srv.INBOX().UIDs()
+	var left []uint32
+	if w.srv.INBOX().UIDValidity() == w.under {
+		left = w.srv.INBOX().UIDs()
+	}
 	i := 0
 	for _, m := range w.fixed {
 		if i == s.Len() || string(s.AppendUIDL(nil, i)) != fmt.Sprintf("%d.%d", w.under, m.UID) {
