@@ -200,8 +200,8 @@ func (m *maildrop) forget(gone, but []uint32) {
 	}
 }
 
-// cacheKey names the mailbox of this very user name: in other than [account.Key]
-// two spellings may be two users.
+// cacheKey names the mailbox of this very user name. In [account.Key] two
+// spellings are one; here they must not be, because they may be two users.
 func (m *maildrop) cacheKey() listcache.Key {
 	o := &m.store.o
 	return listcache.NewKey("imap", strings.ToLower(o.Host), strconv.Itoa(int(o.Port)), o.Mailbox, m.creds.User)
