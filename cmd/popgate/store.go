@@ -9,13 +9,22 @@ import (
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
+	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/readahead"
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
+// newCache opens the lists of mailboxes; nil where there is to be none.
+func newCache(c config.Cache, log *slog.Logger) (*listcache.Cache, error) {
+	if c.Memory == 0 {
+		return nil, nil
+	}
+	return listcache.New(listcache.Options{Memory: c.Memory, File: c.File, Logger: log})
+}
+
 // newStore builds the IMAP mailboxes and what is wrapped around them. From the
 // outside to the inside: the lock, the limits, the contract, the store.
-func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream.Store, error) {
+func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, error) {
 	u := cfg.Upstream
 	roots, err := u.Roots()
 	if err != nil {
@@ -32,6 +41,7 @@ func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream
 		MaxMessages: cfg.Limits.MailboxMessages,
 		DialTime:    cfg.Limits.UpstreamConnectTime,
 		ReadAhead:   readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
+		Cache:       cache,
 		Logger:      log,
 		Trace:       imapTrace(m),
 	}

@@ -26,6 +26,7 @@ func labelSets(listeners []string) metrics.Sets {
 		Logins:     pop3.LoginResults(),
 		Ops:        imap.Ops(),
 		Results:    results,
+		Listings:   imap.Listings(),
 		Rejections: append(words(proxy.Rejections()), rejectedHandshake),
 	}
 }
@@ -72,5 +73,5 @@ func pop3Trace(m *metrics.Metrics) pop3.Trace {
 }
 
 func imapTrace(m *metrics.Metrics) imap.Trace {
-	return imap.Trace{Request: m.Request, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
+	return imap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
 }

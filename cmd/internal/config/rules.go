@@ -17,6 +17,9 @@ func (l *loader) rules(c *Config) {
 	if c.Upstream.TLS && c.Upstream.StartTLS {
 		l.report(l.place("upstream.tls"), "upstream.tls", "starttls goes with imap://, and %s has TLS from the start; leave one of the two out", c.Upstream)
 	}
+	if c.Cache.File != "" && c.Cache.Memory == 0 && !l.refused("cache.memory") {
+		l.report(l.place("cache.file"), "cache.file", "there is no cache to keep: cache.memory is none; leave one of the two out")
+	}
 	l.certificates(c)
 }
 
