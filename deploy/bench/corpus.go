@@ -15,7 +15,7 @@ type corpus struct {
 	name     string
 	messages [][]byte // with CRLF line ends
 	header   [][]byte // of each: what TOP n 0 gives
-	octets   int64
+	stuffed  [][]byte // of each: what a POP3 client sees, RFC 1939 section 3
 }
 
 // newCorpus makes n messages of the sizes that size says. The first line of each
@@ -50,7 +50,8 @@ func (c *corpus) add(i, size int, r *rand.Rand) {
 	}
 	c.messages = append(c.messages, b.Bytes())
 	c.header = append(c.header, b.Bytes()[:head])
-	c.octets += int64(b.Len())
+	stuffed := bytes.ReplaceAll(b.Bytes(), []byte("\n."), []byte("\n.."))
+	c.stuffed = append(c.stuffed, append(stuffed, ".\r\n"...))
 }
 
 // place reads the place of a message from its first line.

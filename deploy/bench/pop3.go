@@ -126,35 +126,37 @@ func (c *client) body(of *corpus, header bool) (place int, octets int64, err err
 	if err := c.limit(); err != nil {
 		return 0, 0, err
 	}
-	var want []byte
-	for first := true; ; first = false {
-		line, err := c.in.ReadSlice('\n')
-		if err != nil {
-			return place, octets, err
-		}
-		if line[0] == '.' {
-			if len(line) == 3 {
-				if len(want) > 0 {
-					return place, octets, fmt.Errorf("message %d of %s lacks its last %d octets", place, of.name, len(want))
-				}
-				return place, octets, nil
-			}
-			line = line[1:]
-		}
-		if first {
-			if place, err = of.place(line); err != nil {
+	head, err := c.in.Peek(16)
+	for n := 16; err == nil && bytes.IndexByte(head, '\n') < 0; n *= 2 {
+		head, err = c.in.Peek(n)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	if place, err = of.place(head[:bytes.IndexByte(head, '\n')]); err != nil {
+		return place, 0, err
+	}
+	want := of.stuffed[place]
+	if header {
+		want = append(bytes.Clone(of.header[place]), ".\r\n"...)
+	}
+	octets = int64(len(of.messages[place]))
+	for total := len(want); len(want) > 0; {
+		if c.in.Buffered() == 0 {
+			if _, err := c.in.Peek(1); err != nil {
 				return place, octets, err
 			}
-			if want = of.messages[place]; header {
-				want = of.header[place]
-			}
 		}
-		if !bytes.HasPrefix(want, line) {
-			return place, octets, fmt.Errorf("message %d of %s differs behind octet %d: %.80q", place, of.name, octets, line)
+		got, _ := c.in.Peek(min(c.in.Buffered(), len(want))) // it is there
+		if !bytes.Equal(got, want[:len(got)]) {
+			return place, octets, fmt.Errorf("message %d of %s differs within %d octets behind the first %d", place, of.name, len(got), total-len(want))
 		}
-		want = want[len(line):]
-		octets += int64(len(line))
+		want = want[len(got):]
+		if _, err := c.in.Discard(len(got)); err != nil {
+			return place, octets, err
+		}
 	}
+	return place, octets, nil
 }
 
 func (c *client) quit() error {

@@ -67,6 +67,10 @@ func (t tree) cpu() time.Duration {
 	return time.Duration(ticks) * (time.Second / 100)
 }
 
+// sampling is the time between two looks at the memory of a tree: each costs
+// processor time that the contenders could use.
+const sampling = 100 * time.Millisecond
+
 // pss is the memory of the tree in octets: what is shared counts for each in
 // parts.
 func (t tree) pss() int64 {
@@ -95,7 +99,7 @@ func (t tree) watch() (growth func() int64) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		tick := time.NewTicker(25 * time.Millisecond)
+		tick := time.NewTicker(sampling)
 		defer tick.Stop()
 		for {
 			select {

@@ -154,6 +154,8 @@ func TestContractFindsTheStoresFaults(t *testing.T) {
 		{"unique_id_with_a_space", fake{ids: []string{"a b"}}, nil, `the unique-id of message 0 is "a b"`},
 		{"unique_id_too_long", fake{ids: []string{strings.Repeat("a", 71)}}, nil, "the unique-id of message 0"},
 		{"unique_id_twice", fake{ids: []string{"a", "b", "c", "b", "d"}}, nil, `messages 1 and 3 share the unique-id "b"`},
+		{"unique_id_twice_in_a_row", fake{ids: []string{"a", "b", "b"}}, nil, `messages 1 and 2 share the unique-id "b"`},
+		{"unique_id_twice_shorter_first", fake{ids: []string{"9", "10", "9"}}, nil, `messages 0 and 2 share the unique-id "9"`},
 		{"retrieve_error_of_a_stranger", fake{ids: two, retrieveErr: io.EOF}, read(t), "an error of type"},
 		{"retrieve_gives_nothing", fake{ids: two, noBody: true}, read(t), "neither a body nor an error"},
 		{"octets_below_minus_1", fake{ids: two, octets: -2}, read(t), "a body of -2 octets"},
