@@ -135,6 +135,10 @@ func certificate(t config.TLS) (*tls.Config, error) {
 		// A client that offers other protocols only is turned away, so that
 		// no browser can be made to talk to us under this certificate.
 		NextProtos: []string{"pop3"},
+		// Small records at the beginning would let a browser show something
+		// early. A mail program waits for the whole reply, and each record is a
+		// write of its own.
+		DynamicRecordSizingDisabled: true,
 	}, nil
 }
 

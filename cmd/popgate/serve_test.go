@@ -174,6 +174,52 @@ func TestServeWithTLS(t *testing.T) {
 	s.wantMetrics(t, `popgate_rejected_total{reason="handshake"} 2`)
 }
 
+// recorded keeps what came through a connection.
+type recorded struct {
+	net.Conn
+	got bytes.Buffer
+}
+
+func (r *recorded) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.got.Write(p[:n])
+	return n, err
+}
+
+// records counts the TLS records of data, and forgets them.
+func (r *recorded) records() (n int) {
+	const applicationData = 23
+	for r.got.Len() >= 5 {
+		header := r.got.Next(5)
+		if header[0] == applicationData {
+			n++
+		}
+		r.got.Next(int(header[3])<<8 | int(header[4]))
+	}
+	return n
+}
+
+// Each record is one write to the system.
+func TestServeSendsAMessageInOneRecord(t *testing.T) {
+	const n = 600 // of 10 kB
+	s := serve(t, "--listen", "pop3s://127.0.0.1:0", "--tls-cert", certFile, "--tls-key", keyFile, "--upstream", "imap://"+imapServer(t, n))
+	conn, err := net.DialTimeout("tcp", s.pop3[0], patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := &recorded{Conn: conn}
+	c := greeted(t, tls.Client(raw, clientTLSConfig(t)))
+	c.login()
+	raw.records()
+	if got := c.list(fmt.Sprintf("RETR %d", n)); got != message(n) {
+		t.Errorf("RETR %d: %q", n, got)
+	}
+	if got := raw.records(); got != 1 {
+		t.Errorf("the message came in %d records", got)
+	}
+	c.do("QUIT", "+OK")
+}
+
 func TestServeDeletesAsItIsTold(t *testing.T) {
 	for _, tt := range []struct {
 		name         string

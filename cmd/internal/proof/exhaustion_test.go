@@ -30,9 +30,9 @@ import (
 // sockets, and look at it from outside.
 
 // crowd is an IMAP server with many users, whose mailboxes hold one message.
-func crowd(t *testing.T, users int, message imaptest.Body) *imaptest.Server {
+func crowd(t *testing.T, users int, message imaptest.Body, opts ...imaptest.Option) *imaptest.Server {
 	t.Helper()
-	opts := []imaptest.Option{imaptest.TCP()}
+	opts = append(opts, imaptest.TCP())
 	for i := range users {
 		opts = append(opts, imaptest.User(crowdUser(i), "pw"))
 	}
@@ -310,50 +310,6 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	}
 	proof.Report(t, "M15", share < 0.10 && recovery <= 2*time.Second,
 		"%d clients knock with %d descriptors left: %.1f %% of a core, a login %.1f s after they left, the established session lives", len(conns), spare, 100*share, recovery.Seconds())
-}
-
-// TestMemoryOfASession measures what idle sessions take.
-func TestMemoryOfASession(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("needs /proc")
-	}
-	n := proof.Pick(50, 500, 2000)
-	srv := crowd(t, n, largeBody(1000))
-	ca := imaptest.NewCA(t)
-	cert, key := pemFiles(t, ca)
-	bin := buildGateway(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	measure := func(secure, login bool) float64 { // a process of its own each
-		addr, config := freeAddr(t), (*tls.Config)(nil)
-		g := startGateway(t, bin, srv.Addr(), "--log-level", "error", "--listen", "pop3s://"+addr, "--tls-cert", cert, "--tls-key", key)
-		if secure {
-			config = ca.ClientConfig()
-		} else {
-			addr = g.addr
-		}
-		if err := visit(ctx, g.addr, crowdUser(0), "pw"); err != nil {
-			t.Fatal(err)
-		}
-		before := g.memory(t, "VmRSS")
-		for i := range n {
-			p, err := dialWire(ctx, addr, config)
-			if err == nil {
-				defer p.Close()
-			}
-			if err == nil && login {
-				err = p.login(crowdUser(i), "pw")
-			}
-			if err != nil {
-				t.Fatalf("session %d: %v", i, err)
-			}
-		}
-		return float64(g.memory(t, "VmRSS")-before) / float64(n) / 1024
-	}
-	plainOut, tlsOut := measure(false, false), measure(true, false)
-	plainIn, tlsIn := measure(false, true), measure(true, true)
-	proof.Report(t, "M13", tlsIn <= 128, "RSS of an idle session, %d at a time, KiB: before login %.0f plain, %.0f in TLS; after it, with a plain upstream connection, %.0f plain, %.0f in TLS",
-		n, plainOut, tlsOut, plainIn, tlsIn)
 }
 
 // pemFiles writes the authority's server certificate as files.

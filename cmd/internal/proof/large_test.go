@@ -40,12 +40,16 @@ type gateway struct {
 	log  *syncBuffer
 }
 
-// startGateway runs bin in front of an IMAP server, until the test ends.
+// startGateway runs bin in front of an IMAP server, a host and a port or a URL,
+// until the test ends.
 func startGateway(t testing.TB, bin, upstream string, args ...string) *gateway {
 	t.Helper()
 	g := &gateway{log: &syncBuffer{}}
 	g.addr = freeAddr(t)
-	g.cmd = exec.Command(bin, append([]string{"serve", "--listen", "pop3://" + g.addr, "--upstream", "imap://" + upstream}, args...)...)
+	if !strings.Contains(upstream, "://") {
+		upstream = "imap://" + upstream
+	}
+	g.cmd = exec.Command(bin, append([]string{"serve", "--listen", "pop3://" + g.addr, "--upstream", upstream}, args...)...)
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -80,7 +84,19 @@ func freeAddr(t testing.TB) string {
 // memory reads a field of /proc/PID/status, in octets.
 func (g *gateway) memory(t testing.TB, field string) int64 {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	return g.proc(t, "status", field)
+}
+
+// pss is the gateway's share of the system's memory, in octets.
+func (g *gateway) pss(t testing.TB) int64 {
+	t.Helper()
+	return g.proc(t, "smaps_rollup", "Pss")
+}
+
+// proc reads a field of a file in /proc/PID, in octets.
+func (g *gateway) proc(t testing.TB, file, field string) int64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", g.cmd.Process.Pid, file))
 	if err != nil {
 		t.Skip("no /proc here: ", err)
 	}
@@ -93,7 +109,7 @@ func (g *gateway) memory(t testing.TB, field string) int64 {
 			return n << 10
 		}
 	}
-	t.Fatalf("no %s in /proc/PID/status", field)
+	t.Fatalf("no %s in /proc/PID/%s", field, file)
 	return 0
 }
 

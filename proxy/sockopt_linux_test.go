@@ -53,3 +53,22 @@ func TestKeepAlive(t *testing.T) {
 		})
 	}
 }
+
+// The kernel sends what it is given at once: replies are gathered by the session,
+// which knows when the client waits for them.
+func TestNoDelay(t *testing.T) {
+	results := make(chan int, 1)
+	s := start(t, proxy.Options{}, proxy.Listener{Addr: "127.0.0.1:0", Handler: func(_ context.Context, c net.Conn) {
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Error(err)
+		}
+		on := 0
+		raw.Control(func(fd uintptr) { on, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY) })
+		results <- on
+	}})
+	dial(t, s)
+	if on := <-results; on == 0 {
+		t.Error("TCP_NODELAY is off")
+	}
+}
