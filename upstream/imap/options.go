@@ -60,6 +60,13 @@ type Options struct {
 	ListTime    time.Duration // to list a mailbox; 5 min
 	KeepAlive   time.Duration // between NOOPs while the POP3 client idles; 4 min
 
+	// Reuse lets a connection wait, after a session that ended well, for the next
+	// session of the account, this long after its login; 0 ends it with the
+	// session. Within this time a login with the same password is not shown to
+	// the server.
+	Reuse    time.Duration
+	ReuseMax int // connections that wait at a time, one for an account; 256
+
 	Guard  imapguard.Limits
 	Logger *slog.Logger // nil discards
 	Trace  Trace
@@ -79,6 +86,8 @@ type Trace struct {
 	Connection func(delta int)
 	// SeenFailed says that n messages could not be marked \Seen.
 	SeenFailed func(n int)
+	// Reused says that a session goes on with a connection that has waited.
+	Reused func()
 }
 
 // Ops lists the values of op that Trace.Request gets.
@@ -120,6 +129,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxMessages <= 0 {
 		o.MaxMessages = 1_000_000
 	}
+	if o.ReuseMax <= 0 {
+		o.ReuseMax = 256
+	}
 	for _, d := range []struct {
 		p *time.Duration
 		v time.Duration
@@ -143,9 +155,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.TLS.MinVersion == 0 {
 		o.TLS.MinVersion = tls.VersionTLS12
 	}
-	if o.TLS.ClientSessionCache == nil {
-		o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(64)
-	}
+	// A cache of its own: no session is resumed that was verified against other
+	// roots or with another certificate. It has one entry, for the one name.
+	o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -169,6 +181,12 @@ func (t Trace) request(op, result string, d time.Duration) {
 func (t Trace) connection(delta int) {
 	if t.Connection != nil {
 		t.Connection(delta)
+	}
+}
+
+func (t Trace) reused() {
+	if t.Reused != nil {
+		t.Reused()
 	}
 }
 
