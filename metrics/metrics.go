@@ -73,6 +73,7 @@ type Metrics struct {
 	requests         *prometheus.CounterVec
 	requestTime      *prometheus.HistogramVec
 	upstreamConns    prometheus.Gauge
+	upstreamReused   prometheus.Counter
 	conns            *prometheus.GaugeVec
 	rejected         *prometheus.CounterVec
 	panics           prometheus.Counter
@@ -111,6 +112,7 @@ func New(b Build, s Sets) *Metrics {
 	m.requestTime = f.histograms("upstream_request_duration_seconds", "Time of a request to the mail service, by operation.",
 		label{"op", m.ops})
 	m.upstreamConns = f.gauge("upstream_connections", "Connections to the mail service that are logged in.")
+	m.upstreamReused = f.counter("upstream_reused_total", "Sessions that went on with a connection to the mail service that had waited.")
 	m.conns = f.gauges("connections", "Connections of POP3 clients that are open, by listener.", label{"listener", m.listeners})
 	m.rejected = f.counters("rejected_total", "Connections of POP3 clients that were turned away, by reason.",
 		label{"reason", m.rejections})
@@ -178,6 +180,10 @@ func (m *Metrics) Request(op, result string, d time.Duration) {
 // UpstreamConnection is +1 for a connection to the mail service opened, -1
 // for one closed.
 func (m *Metrics) UpstreamConnection(delta int) { m.upstreamConns.Add(float64(delta)) }
+
+// UpstreamReused counts a session that went on with a connection to the mail
+// service that had waited.
+func (m *Metrics) UpstreamReused() { m.upstreamReused.Inc() }
 
 // Connection is +1 for a connection of a client opened, -1 for one closed.
 func (m *Metrics) Connection(listener string, delta int) {

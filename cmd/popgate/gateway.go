@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +21,8 @@ import (
 )
 
 // Descriptors: a session has its own connection and one upstream. The rest is
-// for listeners, monitoring, files that are read, and the runtime.
+// for listeners, monitoring, files that are read, and the runtime, and for upstream
+// connections that wait between sessions.
 const (
 	filesPerSession = 2
 	filesReserve    = 100
@@ -37,6 +39,7 @@ type gateway struct {
 	metrics  *metrics.Metrics
 	server   *proxy.Server
 	monitor  net.Listener // nil without metrics
+	letGo    func() error // ends the upstream connections that wait between sessions
 	ready    atomic.Bool
 }
 
@@ -46,7 +49,11 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 	g := &gateway{cfg: cfg, log: log, names: listenerNames(cfg.Listen)}
 	var limited bool
 	var err error
-	if g.maxConns, limited, err = proxy.FileLimit(cfg.Limits.Connections, filesReserve, filesPerSession); err != nil {
+	reserve := filesReserve
+	if cfg.Upstream.Reuse > 0 {
+		reserve += waitingConns
+	}
+	if g.maxConns, limited, err = proxy.FileLimit(cfg.Limits.Connections, reserve, filesPerSession); err != nil {
 		return nil, err
 	}
 	if limited {
@@ -58,10 +65,11 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 		return nil, err
 	}
 	g.metrics = metrics.New(build, labelSets(g.names))
-	store, err := newStore(cfg, g.metrics, log)
+	store, letGo, err := newStore(cfg, g.metrics, log)
 	if err != nil {
 		return nil, err
 	}
+	g.letGo = letGo
 	engine, err := newEngine(cfg, store, serverTLS, g.metrics, log)
 	if err != nil {
 		return nil, err
@@ -179,11 +187,17 @@ func (g *gateway) serve(ctx context.Context) error {
 	g.ready.Store(false)
 	g.log.Info("draining: no new sessions", "drain", g.cfg.Drain.String())
 
+	// No new session will ask for a connection that waits. Saying goodbye takes
+	// none of the sessions' time.
+	var waiting sync.WaitGroup
+	waiting.Go(func() { err = errors.Join(err, g.letGo()) })
+
 	// The context of the service has ended: draining has a time of its own.
 	drain, cancelDrain := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.Drain)
 	defer cancelDrain()
 	start := time.Now()
 	cut := g.server.Shutdown(drain)
+	waiting.Wait()
 	g.log.Info("popgate has ended", "after", time.Since(start).Round(time.Millisecond).String(), "sessions_cut", cut != nil)
 	return errors.Join(err, stopMonitor())
 }

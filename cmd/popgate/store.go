@@ -12,13 +12,18 @@ import (
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
+// waitingConns is how many upstream connections wait for a next session, where
+// the configuration lets them.
+const waitingConns = 256
+
 // newStore builds the IMAP mailboxes and what is wrapped around them. From the
-// outside to the inside: the lock, the limits, the contract, the store.
-func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream.Store, error) {
+// outside to the inside: the lock, the limits, the contract, the store. The
+// function it returns lets go of the connections that wait for a next session.
+func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
 	u := cfg.Upstream
 	roots, err := u.Roots()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	options := imap.Options{
 		Host:        u.Host,
@@ -30,17 +35,19 @@ func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream
 		Delete:      policy(cfg.Delete),
 		MaxMessages: cfg.Limits.MailboxMessages,
 		DialTime:    cfg.Limits.UpstreamConnectTime,
+		Reuse:       u.Reuse,
+		ReuseMax:    waitingConns,
 		Logger:      log,
 		Trace:       imapTrace(m),
 	}
 	if options.MaxMessages == 0 {
 		options.MaxMessages = math.MaxInt32 // no limit: more than a POP3 message number is likely to be
 	}
-	var store upstream.Store
-	if store, err = imap.New(options); err != nil {
-		return nil, err
+	mailboxes, err := imap.New(options)
+	if err != nil {
+		return nil, nil, err
 	}
-	store = wrap.Contract(store)
+	store := wrap.Contract(mailboxes)
 	store = wrap.Limit(store, wrap.LimitOptions{Messages: cfg.Limits.MailboxMessages, Octets: cfg.Limits.MailboxOctets})
 	if cfg.Lock.Enabled {
 		wait := cfg.Lock.Wait
@@ -49,7 +56,7 @@ func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream
 		}
 		store = wrap.Lock(store, wrap.LockOptions{Wait: wait})
 	}
-	return store, nil
+	return store, mailboxes.Close, nil
 }
 
 func security(u config.Upstream) imap.Security {

@@ -72,5 +72,5 @@ func pop3Trace(m *metrics.Metrics) pop3.Trace {
 }
 
 func imapTrace(m *metrics.Metrics) imap.Trace {
-	return imap.Trace{Request: m.Request, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed}
+	return imap.Trace{Request: m.Request, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, Reused: m.UpstreamReused}
 }
