@@ -76,6 +76,7 @@ type Metrics struct {
 	mailboxesListed  *prometheus.CounterVec
 	upstreamConns    prometheus.Gauge
 	readAhead        *prometheus.CounterVec
+	upstreamReused   prometheus.Counter
 	conns            *prometheus.GaugeVec
 	rejected         *prometheus.CounterVec
 	panics           prometheus.Counter
@@ -118,6 +119,7 @@ func New(b Build, s Sets) *Metrics {
 	m.upstreamConns = f.gauge("upstream_connections", "Connections to the mail service that are logged in.")
 	m.readAhead = f.counters("upstream_read_ahead_messages_total", "Messages fetched before they were asked for: used, or dropped unused.",
 		label{"result", set{readAheadUsed, readAheadDropped}})
+	m.upstreamReused = f.counter("upstream_reused_total", "Sessions that went on with a connection to the mail service that had waited.")
 	m.conns = f.gauges("connections", "Connections of POP3 clients that are open, by listener.", label{"listener", m.listeners})
 	m.rejected = f.counters("rejected_total", "Connections of POP3 clients that were turned away, by reason.",
 		label{"reason", m.rejections})
@@ -203,6 +205,10 @@ func (m *Metrics) ReadAhead(used, dropped int) {
 	m.readAhead.WithLabelValues(readAheadUsed).Add(float64(max(used, 0)))
 	m.readAhead.WithLabelValues(readAheadDropped).Add(float64(max(dropped, 0)))
 }
+
+// UpstreamReused counts a session that went on with a connection to the mail
+// service that had waited.
+func (m *Metrics) UpstreamReused() { m.upstreamReused.Inc() }
 
 // Connection is +1 for a connection of a client opened, -1 for one closed.
 func (m *Metrics) Connection(listener string, delta int) {

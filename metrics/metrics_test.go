@@ -62,6 +62,7 @@ func names() map[string]string {
 		"popgate_upstream_request_duration_seconds":  "op",
 		"popgate_upstream_requests_total":            "op,result",
 		"popgate_upstream_listings_total":            "how",
+		"popgate_upstream_reused_total":              "",
 	}
 }
 
@@ -158,6 +159,7 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.SizeMismatch()
 	m.Request(op, result, time.Second)
 	m.UpstreamConnection(1)
+	m.UpstreamReused()
 	m.Connection(listener, 1)
 	m.Listed(how)
 	m.Rejected(rejection)
@@ -205,6 +207,7 @@ func TestValues(t *testing.T) {
 	m.Connection("pop3s", 1)
 	m.Connection("pop3s", -1)
 	m.UpstreamConnection(1)
+	m.UpstreamReused()
 	m.Login("user", "refused")
 	m.Request("fetch", "ok", time.Second)
 	const want = `
@@ -232,9 +235,12 @@ popgate_sessions 1
 # HELP popgate_upstream_connections Connections to the mail service that are logged in.
 # TYPE popgate_upstream_connections gauge
 popgate_upstream_connections 1
+# HELP popgate_upstream_reused_total Sessions that went on with a connection to the mail service that had waited.
+# TYPE popgate_upstream_reused_total counter
+popgate_upstream_reused_total 1
 `
 	if err := testutil.GatherAndCompare(m.Gatherer(), strings.NewReader(want), "popgate_connections", "popgate_deletions_total",
-		"popgate_retrieved_bytes_total", "popgate_retrieved_messages_total", "popgate_sessions", "popgate_upstream_connections"); err != nil {
+		"popgate_retrieved_bytes_total", "popgate_retrieved_messages_total", "popgate_sessions", "popgate_upstream_connections", "popgate_upstream_reused_total"); err != nil {
 		t.Error(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +22,8 @@ import (
 )
 
 // Descriptors: a session has its own connection and one upstream. The rest is
-// for listeners, monitoring, files that are read, and the runtime.
+// for listeners, monitoring, files that are read, and the runtime, and for upstream
+// connections that wait between sessions.
 const (
 	filesPerSession = 2
 	filesReserve    = 100
@@ -39,6 +41,7 @@ type gateway struct {
 	cache    *listcache.Cache
 	server   *proxy.Server
 	monitor  net.Listener // nil without metrics
+	letGo    func() error // ends the upstream connections that wait between sessions
 	ready    atomic.Bool
 }
 
@@ -48,7 +51,11 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 	g := &gateway{cfg: cfg, log: log, names: listenerNames(cfg.Listen)}
 	var limited bool
 	var err error
-	if g.maxConns, limited, err = proxy.FileLimit(cfg.Limits.Connections, filesReserve, filesPerSession); err != nil {
+	reserve := filesReserve
+	if cfg.Upstream.Reuse > 0 {
+		reserve += waitingConns
+	}
+	if g.maxConns, limited, err = proxy.FileLimit(cfg.Limits.Connections, reserve, filesPerSession); err != nil {
 		return nil, err
 	}
 	if limited {
@@ -72,10 +79,11 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 // assemble joins store, engine and listeners.
 func (g *gateway) assemble(serverTLS *tls.Config) error {
 	cfg, log := g.cfg, g.log
-	store, err := newStore(cfg, g.cache, g.metrics, log)
+	store, letGo, err := newStore(cfg, g.cache, g.metrics, log)
 	if err != nil {
 		return err
 	}
+	g.letGo = letGo
 	engine, err := newEngine(cfg, store, serverTLS, g.metrics, log)
 	if err != nil {
 		return err
@@ -199,11 +207,17 @@ func (g *gateway) serve(ctx context.Context) error {
 	g.ready.Store(false)
 	g.log.Info("draining: no new sessions", "drain", g.cfg.Drain.String())
 
+	// No new session will ask for a connection that waits. Saying goodbye takes
+	// none of the sessions' time.
+	var waiting sync.WaitGroup
+	waiting.Go(func() { err = errors.Join(err, g.letGo()) })
+
 	// The context of the service has ended: draining has a time of its own.
 	drain, cancelDrain := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.Drain)
 	defer cancelDrain()
 	start := time.Now()
 	cut := g.server.Shutdown(drain)
+	waiting.Wait()
 	g.log.Info("popgate has ended", "after", time.Since(start).Round(time.Millisecond).String(), "sessions_cut", cut != nil)
 	return errors.Join(err, stopMonitor(), g.cache.Close())
 }

@@ -79,6 +79,39 @@ func TestServeReadsAndDeletes(t *testing.T) {
 	}
 }
 
+// A connection that waited serves the next session, and is gone when the service
+// has ended.
+func TestServeReusesConnections(t *testing.T) {
+	s := serve(t, "--listen", "pop3://127.0.0.1:0", "--upstream", "imap://"+imapServer(t, 3), "--metrics", "127.0.0.1:0",
+		"--config", writeConfig(t, "upstream: {reuse: 1m}\n"))
+	for _, delete := range []string{"DELE 1", "DELE 2"} {
+		c := connect(t, s.pop3[0])
+		c.login()
+		c.do(delete, "+OK")
+		c.do("QUIT", "+OK")
+		c.ended()
+	}
+	c := connect(t, s.pop3[0])
+	c.do("USER alice", "+OK")
+	c.do("PASS wrong", "-ERR [AUTH]")
+	c.do("USER alice", "+OK")
+	c.do("PASS "+canary, "+OK")
+	c.do("STAT", "+OK 1 ")
+	c.do("QUIT", "+OK")
+	c.ended()
+	s.wantMetrics(t,
+		`popgate_sessions 0`,
+		`popgate_upstream_connections 1`,
+		`popgate_upstream_reused_total 2`,
+		`popgate_upstream_requests_total{op="connect",result="ok"} 2`,
+		`popgate_upstream_requests_total{op="login",result="ok"} 1`,
+	)
+	s.stop()
+	if code := s.code(t); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
 // wantMetrics waits until each line is among the metrics: what a session ends
 // with is counted when its client may have gone already.
 func (s *service) wantMetrics(t *testing.T, lines ...string) {
@@ -423,7 +456,7 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 			}
 			log := slog.New(slog.DiscardHandler)
 			m := metrics.New(metrics.Build{}, labelSets(nil))
-			store, err := newStore(cfg, nil, m, log)
+			store, _, err := newStore(cfg, nil, m, log)
 			if err != nil {
 				t.Fatal(err)
 			}

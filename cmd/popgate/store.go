@@ -22,13 +22,18 @@ func newCache(c config.Cache, log *slog.Logger) (*listcache.Cache, error) {
 	return listcache.New(listcache.Options{Memory: c.Memory, File: c.File, Logger: log})
 }
 
+// waitingConns is how many upstream connections wait for a next session, where
+// the configuration lets them.
+const waitingConns = 256
+
 // newStore builds the IMAP mailboxes and what is wrapped around them. From the
-// outside to the inside: the lock, the limits, the contract, the store.
-func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, error) {
+// outside to the inside: the lock, the limits, the contract, the store. The
+// function it returns lets go of the connections that wait for a next session.
+func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
 	u := cfg.Upstream
 	roots, err := u.Roots()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	options := imap.Options{
 		Host:        u.Host,
@@ -42,17 +47,19 @@ func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log
 		DialTime:    cfg.Limits.UpstreamConnectTime,
 		ReadAhead:   readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
 		Cache:       cache,
+		Reuse:       u.Reuse,
+		ReuseMax:    waitingConns,
 		Logger:      log,
 		Trace:       imapTrace(m),
 	}
 	if options.MaxMessages == 0 {
 		options.MaxMessages = math.MaxInt32 // no limit: more than a POP3 message number is likely to be
 	}
-	var store upstream.Store
-	if store, err = imap.New(options); err != nil {
-		return nil, err
+	mailboxes, err := imap.New(options)
+	if err != nil {
+		return nil, nil, err
 	}
-	store = wrap.Contract(store)
+	store := wrap.Contract(mailboxes)
 	store = wrap.Limit(store, wrap.LimitOptions{Messages: cfg.Limits.MailboxMessages, Octets: cfg.Limits.MailboxOctets})
 	if cfg.Lock.Enabled {
 		wait := cfg.Lock.Wait
@@ -61,7 +68,7 @@ func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log
 		}
 		store = wrap.Lock(store, wrap.LockOptions{Wait: wait})
 	}
-	return store, nil
+	return store, mailboxes.Close, nil
 }
 
 func security(u config.Upstream) imap.Security {

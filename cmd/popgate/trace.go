@@ -73,5 +73,5 @@ func pop3Trace(m *metrics.Metrics) pop3.Trace {
 }
 
 func imapTrace(m *metrics.Metrics) imap.Trace {
-	return imap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
+	return imap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead, Reused: m.UpstreamReused}
 }

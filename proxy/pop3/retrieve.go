@@ -75,6 +75,7 @@ func (s *session) send(n int, want upstream.Extent, cut *pop3wire.TopCut) Result
 	}
 
 	announced, size := body.Octets(), s.drop.Size(index(n))
+	s.out.Mark()
 	if cut == nil {
 		s.okOctets(announced, size)
 	} else {
@@ -156,6 +157,8 @@ func (s *session) notRead(n int, err error) Result {
 
 // broken ends the session in the middle of a message.
 func (s *session) broken(out *pop3wire.DotWriter, end End, cause error) Result {
+	s.out.Rollback() // what comes before it is true all the same
+	s.out.Flush()
 	s.tally.octets += out.Octets()
 	call2(s.opts.Trace.Retrieved, out.Octets(), false)
 	return s.cutOff(end, cause)

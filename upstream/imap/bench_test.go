@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
@@ -40,6 +41,7 @@ func newStore(t testing.TB, srv *imaptest.Server, o imap.Options) *imap.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { s.Close() })
 	return s
 }
 
@@ -119,7 +121,7 @@ func uids(box *imaptest.Mailbox) string {
 	return strings.Join(out, " ")
 }
 
-func benchHarness(p imaptest.Profile, policy imap.Policy) func(t *testing.T) upstreamtest.Harness {
+func benchHarness(p imaptest.Profile, policy imap.Policy, reuse time.Duration) func(t *testing.T) upstreamtest.Harness {
 	return func(t *testing.T) upstreamtest.Harness {
 		srv := imaptest.New(t, p)
 		srv.Mailbox(imaptest.DefaultUser, "Bin", `\Trash`)
@@ -138,7 +140,7 @@ func benchHarness(p imaptest.Profile, policy imap.Policy) func(t *testing.T) ups
 			return out
 		}
 		return upstreamtest.Harness{
-			Store:       newStore(t, srv, imap.Options{Delete: policy, Trash: trash}),
+			Store:       newStore(t, srv, imap.Options{Delete: policy, Trash: trash, Reuse: reuse}),
 			Credentials: alice,
 			Deliver:     func(_ context.Context, body []byte) error { box.Append(string(body)); return nil },
 			Expunge:     func(_ context.Context, i int) error { box.Expunge(view()[i].UID); return nil },
@@ -173,7 +175,7 @@ func TestStoreOverTheFaultBench(t *testing.T) {
 		for name, policy := range policies {
 			t.Run(p.Name+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				upstreamtest.Run(t, benchHarness(p, policy))
+				upstreamtest.Run(t, benchHarness(p, policy, 0))
 			})
 		}
 	}

@@ -23,12 +23,18 @@ type conn struct {
 	guard  *imapguard.Conn
 	client *imapclient.Client
 	caps   capabilities
-	dead   bool // no further command may be sent
+	proved time.Time // when the login began that the server said OK to
+	dead   bool      // no further command may be sent
 	closed bool
+
+	// untried: it has waited between two sessions, and no command has been
+	// answered since.
+	untried bool
 }
 
-// newConn hands an authenticated dialogue over to go-imap's client.
-func newConn(s *Store, d *dialogue) *conn {
+// newConn hands a dialogue, whose login began at proved and has succeeded, over to
+// go-imap's client.
+func newConn(s *Store, d *dialogue, proved time.Time) *conn {
 	// UTF8 and IMAP4rev2 would change how the library writes mailbox names
 	// without having been enabled.
 	shown := maps.Clone(d.caps)
@@ -42,7 +48,7 @@ func newConn(s *Store, d *dialogue) *conn {
 		}
 	}
 	d.guard.Handover(names)
-	c := &conn{store: s, guard: d.guard, caps: d.caps, client: imapclient.New(d.guard, nil)}
+	c := &conn{store: s, guard: d.guard, caps: d.caps, proved: proved, client: imapclient.New(d.guard, nil)}
 	if c.client.WaitGreeting() != nil {
 		c.dead = true
 	}
@@ -72,6 +78,9 @@ func (c *conn) do(ctx context.Context, op string, limit time.Duration, e imapgua
 	if !c.alive() {
 		return failf(upstream.Unavailable, op, "the connection to the server is lost")
 	}
+	if c.untried {
+		limit = min(limit, firstAnswer)
+	}
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
 	defer cancel()
@@ -79,6 +88,10 @@ func (c *conn) do(ctx context.Context, op string, limit time.Duration, e imapgua
 	stop := context.AfterFunc(ctx, func() { c.guard.Abort() })
 	err := f()
 	aborted := !stop()
+	if c.untried && (err == nil || refused(err)) {
+		c.untried = false
+		c.store.o.Trace.reused()
+	}
 	if err != nil {
 		if !refused(err) || aborted {
 			c.abandon()

@@ -35,12 +35,23 @@
 //     anything was wrong with the command, each message is asked for alone.
 //   - The server's UIDVALIDITY has to be there and its UIDs have to be sticky:
 //     without them there are no unique-ids, and Open fails.
+//   - A connection is used by one session at a time, and by another one after it
+//     only under [Options.Reuse], for the same user and password.
+//
+// Under Reuse the authenticated connection of a session that ended well waits for
+// the next session of its account, so that this one needs neither handshake nor
+// login. It ended well if no command or body was under way, no Update failed and
+// the connection lives. Of the password a keyed digest is kept; other credentials
+// go to the server, and leave the waiting connection as it is. How old a login may
+// become is counted from the login at the server: a password that was changed or
+// taken back there is honoured for that long at most. The next session selects the
+// mailbox anew, which expunges nothing (RFC 3501 section 6.4.2).
 //
 // Without UIDPLUS nothing can be expunged safely: messages are flagged \Deleted,
 // and every \Deleted message, whoever flagged it, is left out of snapshots. With
 // UIDPLUS they are shown. A message with the keyword popgate-hidden is never
 // shown.
 //
-// Limits: [Options] says how many messages, how long each step; package
-// imapguard bounds what the server may send.
+// Limits: [Options] says how many messages, how long each step, how many
+// connections wait; package imapguard bounds what the server may send.
 package imap

@@ -27,6 +27,8 @@ type maildrop struct {
 	body *body // the body that is being read, if any
 	over bool  // closed
 
+	failed bool // an Update failed: nothing of this session is used again
+
 	inexact bool // the server's sizes are seen to be inexact
 
 	window      *readahead.Window
@@ -97,9 +99,11 @@ func (m *maildrop) keepAlive(ctx context.Context) {
 	}
 }
 
-// close ends whatever is under way, and the connection.
+// close ends whatever is under way, and the connection, unless nothing is under
+// way and it may serve another session.
 func (m *maildrop) close() {
-	if !m.mu.TryLock() {
+	quiet := m.mu.TryLock()
+	if !quiet {
 		m.guard.Load().Abort()
 		m.mu.Lock()
 	}
@@ -107,10 +111,15 @@ func (m *maildrop) close() {
 	m.over = true
 	m.timer.Stop()
 	if m.body != nil {
+		quiet = false
 		m.conn.guard.Abort()
 		m.body.close()
 	}
 	m.dropAhead()
+	if quiet && !m.failed && m.store.pool.park(m.store.key(m.creds.User), m.creds, m.conn) {
+		m.conn = &conn{store: m.store, dead: true} // it is another session's from now on
+		return
+	}
 	m.conn.close()
 }
 

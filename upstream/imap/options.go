@@ -64,9 +64,17 @@ type Options struct {
 
 	ReadAhead *readahead.Pool  // room for messages fetched before they are asked for; nil: none
 	Cache     *listcache.Cache // keeps lists from one session to the next; may be nil, and shared by stores
-	Guard     imapguard.Limits
-	Logger    *slog.Logger // nil discards
-	Trace     Trace
+
+	// Reuse lets a connection wait, after a session that ended well, for the next
+	// session of the account, this long after its login; 0 ends it with the
+	// session. Within this time a login with the same password is not shown to
+	// the server.
+	Reuse    time.Duration
+	ReuseMax int // connections that wait at a time, one for an account; 256
+
+	Guard  imapguard.Limits
+	Logger *slog.Logger // nil discards
+	Trace  Trace
 
 	// For tests; nil means the network.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
@@ -88,6 +96,8 @@ type Trace struct {
 	Listed func(how string)
 	// SeenFailed says that n messages could not be marked \Seen.
 	SeenFailed func(n int)
+	// Reused says that a session goes on with a connection that has waited.
+	Reused func()
 }
 
 // Ops lists the values of op that Trace.Request gets.
@@ -139,6 +149,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxMessages <= 0 {
 		o.MaxMessages = 1_000_000
 	}
+	if o.ReuseMax <= 0 {
+		o.ReuseMax = 256
+	}
 	for _, d := range []struct {
 		p *time.Duration
 		v time.Duration
@@ -162,9 +175,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.TLS.MinVersion == 0 {
 		o.TLS.MinVersion = tls.VersionTLS12
 	}
-	if o.TLS.ClientSessionCache == nil {
-		o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(64)
-	}
+	// A cache of its own: no session is resumed that was verified against other
+	// roots or with another certificate. It has one entry, for the one name.
+	o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -200,6 +213,12 @@ func (t Trace) readAhead(used, dropped int) {
 func (t Trace) listed(how string) {
 	if t.Listed != nil {
 		t.Listed(how)
+	}
+}
+
+func (t Trace) reused() {
+	if t.Reused != nil {
+		t.Reused()
 	}
 }
 

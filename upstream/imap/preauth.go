@@ -79,7 +79,7 @@ func (d *dialogue) startTLS(ctx context.Context, config *tls.Config) error {
 
 // login authenticates with what the server offers, and learns the capabilities.
 func (d *dialogue) login(c upstream.Credentials) error {
-	d.guard.Withhold(c.Secret.Reveal(), base64.StdEncoding.EncodeToString([]byte("\x00"+c.User+"\x00"+c.Secret.Reveal())))
+	d.guard.Withhold(unspeakable(c)...)
 	if err := d.needCapabilities(); err != nil {
 		return loginError(err)
 	}
@@ -100,6 +100,12 @@ func (d *dialogue) login(c upstream.Credentials) error {
 		return fail(loginKind(st), opLogin, errors.New(d.guard.Status().String())) // the same, without secrets
 	}
 	return loginError(d.needCapabilities())
+}
+
+// unspeakable lists what no log may repeat of credentials, as they are sent.
+func unspeakable(c upstream.Credentials) []string {
+	secret := c.Secret.Reveal()
+	return []string{secret, base64.StdEncoding.EncodeToString([]byte("\x00" + c.User + "\x00" + secret))}
 }
 
 func loginError(err error) error {

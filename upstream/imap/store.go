@@ -13,7 +13,10 @@ import (
 
 // Store is one IMAP service as an upstream.Store. It is safe for concurrent
 // use.
-type Store struct{ o Options }
+type Store struct {
+	o    Options
+	pool *pool
+}
 
 // New checks the options. It does not connect.
 func New(o Options) (*Store, error) {
@@ -21,16 +24,38 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{o}, nil
+	return &Store{o, newPool(o.Reuse, o.ReuseMax)}, nil
 }
 
-// Login connects to the server and proves the credentials to it.
+// Close closes the connections that wait for a next session, and lets none wait
+// any more. It leaves open sessions alone; it may be called beside them, and more
+// than once. It takes as long as to say LOGOUT, a few seconds at most.
+func (s *Store) Close() error {
+	s.pool.close()
+	return nil
+}
+
+// Login connects to the server and proves the credentials to it. Under
+// Options.Reuse it takes the account's waiting connection where the credentials
+// are those that were proved on it: then the server learns of the login when the
+// account is opened, and what Login could have ended in, Open may end in.
 func (s *Store) Login(ctx context.Context, c upstream.Credentials) (upstream.Account, error) {
+	if ctx.Err() == nil {
+		if conn := s.pool.take(s.key(c.User), c); conn != nil {
+			return &account{store: s, creds: c, conn: conn}, nil
+		}
+	}
 	conn, err := s.connect(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	return &account{store: s, creds: c, conn: conn}, nil
+}
+
+// key names the maildrop of a user by server, mailbox and user. Most servers take
+// user names in any case of letters, so that two spellings are one maildrop.
+func (s *Store) key(user string) string {
+	return fmt.Sprintf("imap://%s:%d/%s;%s", s.o.Host, s.o.Port, s.o.Mailbox, strings.ToLower(user))
 }
 
 // connect makes an authenticated connection.
@@ -54,7 +79,7 @@ func (s *Store) connect(ctx context.Context, creds upstream.Credentials) (*conn,
 		d.guard.Close()
 		return nil, err
 	}
-	return newConn(s, d), nil
+	return newConn(s, d, start), nil
 }
 
 func (s *Store) traceEnd(op string, start time.Time, err error) {
@@ -75,21 +100,29 @@ type account struct {
 	closed atomic.Bool
 }
 
-// Key names the maildrop by server, mailbox and user. Most servers take user
-// names in any case of letters, so that two spellings are one maildrop.
-func (a *account) Key() string {
-	o := &a.store.o
-	return fmt.Sprintf("imap://%s:%d/%s;%s", o.Host, o.Port, o.Mailbox, strings.ToLower(a.creds.User))
-}
+// Key names the maildrop by server, mailbox and user.
+func (a *account) Key() string { return a.store.key(a.creds.User) }
 
-// Open examines and lists the mailbox.
+// Open examines and lists the mailbox. A connection that has waited and turns out
+// to be lost is replaced by a new login, once.
 func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {
 	if a.closed.Load() || a.drop != nil {
 		return nil, failf(upstream.Internal, "open", "the account is closed or its maildrop open already")
 	}
 	drop := &maildrop{store: a.store, creds: a.creds}
 	drop.use(a.conn)
-	if err := drop.list(ctx); err != nil {
+	err := drop.list(ctx)
+	if err != nil && a.conn.untried && ctx.Err() == nil {
+		a.conn.close()
+		fresh, lost := a.store.connect(ctx, a.creds)
+		if lost != nil {
+			return nil, lost
+		}
+		a.conn = fresh
+		drop.use(fresh)
+		err = drop.list(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	drop.window = readahead.NewWindow(a.store.o.ReadAhead, drop.Len())
@@ -101,8 +134,8 @@ func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {
 	return drop, nil
 }
 
-// Close says LOGOUT without waiting for an answer. It never sends CLOSE, which
-// would expunge.
+// Close says LOGOUT without waiting for an answer, or lets the connection wait for
+// the next session. It never sends CLOSE, which would expunge.
 func (a *account) Close() error {
 	if a.closed.Swap(true) {
 		return nil

@@ -38,11 +38,13 @@ func (m *maildrop) Update(ctx context.Context, ch upstream.Changes) (upstream.Re
 	if !u.seenTried {
 		u.seenFailed(err)
 	}
+	m.failed = err != nil
 	if len(u.marked) == 0 {
 		return upstream.Receipt{}, nil // a failure to mark as seen is no failure
 	}
 	r := u.receipt()
 	if err == nil && r.Kept > 0 {
+		m.failed = true
 		err = failf(upstream.Unavailable, "update", "%d messages are still there after the server confirmed their removal", r.Kept)
 	}
 	if err != nil {

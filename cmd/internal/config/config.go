@@ -49,6 +49,9 @@ type Upstream struct {
 	ServerName string // name expected in the certificate; "" for Host
 	Mailbox    string
 	Trash      string // "" for the mailbox with the \Trash special use
+	// Reuse is how long after its login a connection may serve further sessions of
+	// the same account and password; 0 for one session only.
+	Reuse time.Duration
 }
 
 // Delete says what becomes upstream of a message that a POP3 client deleted.

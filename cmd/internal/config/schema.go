@@ -45,6 +45,7 @@ func schema(c *Config) []key {
 			{name: "server-name", accepts: "the name in the server's certificate", set: text(&c.Upstream.ServerName)},
 			{name: "mailbox", flag: "mailbox", accepts: "the name of a mailbox", set: text(&c.Upstream.Mailbox)},
 			{name: "trash", flag: "trash", accepts: "the name of a mailbox", set: text(&c.Upstream.Trash)},
+			duration("reuse", "", &c.Upstream.Reuse, 0, 10*time.Minute),
 		}},
 		choice("delete", "delete", &c.Delete, option("expunge", Expunge), option("trash", Trash),
 			option("hide", Hide), option("refuse", Refuse)),

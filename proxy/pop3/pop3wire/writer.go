@@ -38,6 +38,7 @@ type Writer struct {
 	buf     *Buffer // nil: nothing waits
 	room    []byte  // the octets of buf
 	n       int     // how many of them wait
+	mark    int     // how many of those come before Mark
 	err     error
 }
 
@@ -109,10 +110,16 @@ func (w *Writer) send(p []byte) (n int, err error) {
 	return n, w.err
 }
 
+// Mark says that what is written from now on may be taken back.
+func (w *Writer) Mark() { w.mark = w.n }
+
+// Rollback drops what waits of that which was written behind Mark.
+func (w *Writer) Rollback() { w.n = w.mark }
+
 // Discard drops what waits.
 func (w *Writer) Discard() {
 	if w.buf != nil {
 		w.buffers.Put(w.buf)
 	}
-	w.buf, w.room, w.n = nil, nil, 0
+	w.buf, w.room, w.n, w.mark = nil, nil, 0, 0
 }

@@ -260,10 +260,13 @@ func (c *Conn) noteExists() {
 }
 
 // Withhold names what no text of a status may repeat: servers tell a command
-// line back that they did not understand, and these texts go into the log.
+// line back that they did not understand, and these texts go into the log. What
+// was named before is forgotten.
 func (c *Conn) Withhold(secrets ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	clear(c.secrets)
+	c.secrets = nil
 	for _, s := range secrets {
 		// The server may have repeated no more than the beginning.
 		if s = s[:min(len(s), 8)]; s != "" {
