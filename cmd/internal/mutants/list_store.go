@@ -103,6 +103,30 @@ func store() []Mutant {
 	}
 }
 
+// reuse are the sabotages of what lets a connection serve a next session.
+func reuse() []Mutant {
+	const dir = "upstream/imap/"
+	one := func(name, promise, file, from, to string) Mutant {
+		return Mutant{name, promise, "./upstream/imap", []Edit{{dir + file, from, to}}}
+	}
+	return []Mutant{
+		one("a_connection_for_any_password", "a connection is for the password that was proved on it", "reuse.go",
+			"!hmac.Equal(proof[:], w.proof[:])", "!hmac.Equal(proof[:], proof[:])"),
+		one("a_connection_for_a_name_alike", "a connection is for the user that was proved on it", "reuse.go",
+			"\tmac.Write(length[:])\n\tmac.Write([]byte(c.User))\n", ""),
+		one("reuse_makes_a_login_young", "a password is honoured for its age and no longer", "reuse.go",
+			"\tw.conn.untried = true\n", "\tw.conn.untried = true\n\tw.conn.proved = time.Now()\n"),
+		one("a_failed_UPDATE_leaves_its_connection", "what went wrong is not used again", "maildrop.go",
+			"if quiet && !m.failed &&", "if quiet &&"),
+		one("a_connection_in_use_waits", "a connection serves one session at a time", "maildrop.go",
+			"\t\tquiet = false\n\t\tm.conn.guard.Abort()\n\t\tm.body.close()\n", ""),
+		one("two_sessions_on_one_connection", "a connection serves one session at a time", "reuse.go",
+			"\tw.taken = true\n\tp.remove(w)\n\tp.held--\n", "\tw.taken = true\n"),
+		one("a_refusal_is_tried_again", "an answer of the server is an answer", "conn.go",
+			"if c.untried && (err == nil || refused(err)) {", "if c.untried && err == nil {"),
+	}
+}
+
 // guard are the sabotages of what stands between the server and the library.
 func guard() []Mutant {
 	const dir = "upstream/imap/imapguard/"

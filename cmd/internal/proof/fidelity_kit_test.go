@@ -17,7 +17,7 @@ import (
 // fidelityEngine is the engine over the IMAP store over srv, in this process.
 func fidelityEngine(t testing.TB, srv *imaptest.Server, engine pop3.Options, store imap.Options) *pop3.Server {
 	t.Helper()
-	store.Host, store.Mailbox, store.ReadAhead = "127.0.0.1", "INBOX", proofReadAhead()
+	store.Host, store.Mailbox, store.ReadAhead, store.Reuse = "127.0.0.1", "INBOX", proofReadAhead(), harnessReuse
 	if store.Dial == nil {
 		store.Dial = srv.Dial
 	}
@@ -25,6 +25,7 @@ func fidelityEngine(t testing.TB, srv *imaptest.Server, engine pop3.Options, sto
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { s.Close() })
 	engine.Store = s
 	server, err := pop3.NewServer(engine)
 	if err != nil {

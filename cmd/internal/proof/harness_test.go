@@ -31,6 +31,8 @@ type harnessOptions struct {
 	// possible: STARTTLS on the way to the IMAP server.
 	CA          *imaptest.CA
 	UpstreamTLS bool
+	// Reuse lets connections to the IMAP server wait between sessions.
+	Reuse bool
 	// Upstream wraps the store's end of the n-th connection to the IMAP server,
 	// n from 1.
 	Upstream func(n int, c net.Conn) net.Conn
@@ -47,6 +49,7 @@ type harnessOptions struct {
 type harness struct {
 	t       testing.TB
 	imap    *imaptest.Server
+	store   *imap.Store
 	profile imaptest.Profile
 	policy  imap.Policy
 	ca      *imaptest.CA
@@ -96,12 +99,14 @@ func newHarness(t testing.TB, o harnessOptions) *harness {
 		t.Fatal(err)
 	}
 	store.Cache = lists
-	var chain upstream.Store
-	chain, err = imap.New(store)
-	if err != nil {
+	if o.Reuse {
+		store.Reuse = harnessReuse
+	}
+	if h.store, err = imap.New(store); err != nil {
 		t.Fatal(err)
 	}
-	chain = wrap.Lock(wrap.Contract(chain), wrap.LockOptions{})
+	t.Cleanup(func() { h.store.Close() })
+	chain := wrap.Lock(wrap.Contract(h.store), wrap.LockOptions{})
 	if o.Outermost != nil {
 		chain = o.Outermost(chain)
 	}
@@ -128,6 +133,10 @@ func newHarness(t testing.TB, o harnessOptions) *harness {
 	}
 	return h
 }
+
+// harnessReuse is how long connections wait, where they do: for most of the
+// sessions of a test, and not for all.
+const harnessReuse = 5 * time.Minute
 
 // harnessCurves keeps handshakes cheap.
 var harnessCurves = []tls.CurveID{tls.CurveP256}

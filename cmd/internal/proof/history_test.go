@@ -55,7 +55,7 @@ func historyOf(t *testing.T, kind matrixKind, seed uint64, total *historyTally) 
 
 	guard := &lockWatch{open: map[string]int{}}
 	opts := harnessOptions{
-		Profile: kind.profile, Policy: kind.policy,
+		Profile: kind.profile, Policy: kind.policy, Reuse: seed%2 == 1,
 		Outermost: func(s upstream.Store) upstream.Store { guard.Store = s; return guard },
 		Upstream: func(_ int, c net.Conn) net.Conn {
 			total.conns.Add(1)

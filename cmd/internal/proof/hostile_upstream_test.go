@@ -47,6 +47,7 @@ func hostileStore(t testing.TB, srv *hostileServer, o imap.Options) upstream.Sto
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { s.Close() })
 	return wrap.Lock(wrap.Limit(wrap.Contract(s), wrap.LimitOptions{Messages: o.MaxMessages}), wrap.LockOptions{Wait: -1})
 }
 
@@ -216,13 +217,13 @@ func hostileCaseRun(t *testing.T, c hostileCase, panics *atomic.Int64) (sent int
 		evil.say[moment] = say
 	}
 	good := newHostileServer(map[string]hostileSay{})
-	options := imap.Options{Guard: proof.Pick(imapguard.Limits{Command: 256 << 10, Line: 32 << 10}, imapguard.Limits{}, imapguard.Limits{})}
+	options := imap.Options{Reuse: harnessReuse, Guard: proof.Pick(imapguard.Limits{Command: 256 << 10, Line: 32 << 10}, imapguard.Limits{}, imapguard.Limits{})}
 	if c.options != nil {
 		c.options(&options)
 	}
 	engine := hostileEngine(t, hostileRoutes{
 		"mallory": hostileStore(t, evil, options),
-		"alice":   hostileStore(t, good, imap.Options{}),
+		"alice":   hostileStore(t, good, imap.Options{Reuse: harnessReuse}),
 	}, pop3.Options{Trace: hostileCounter(panics), AllowClearText: true})
 	leave := hostileNeighbour(t, engine, "alice")
 

@@ -31,7 +31,7 @@ const foreignSessions = 10 // of a run
 func (f foreignRun) play(t *testing.T) (ok bool, foreign, own int) {
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(f.seed, 25))
-		h := newHarness(t, harnessOptions{Profile: f.profile, Policy: f.policy})
+		h := newHarness(t, harnessOptions{Profile: f.profile, Policy: f.policy, Reuse: f.seed%2 == 1})
 		box := h.imap.INBOX()
 		for i := range 12 {
 			box.Append(modelBody(i))

@@ -24,20 +24,24 @@ type matrixKind struct {
 	profile imaptest.Profile
 	policy  imap.Policy
 	tls     bool // STARTTLS to the server as well; the client has STLS always
+	reuse   bool // a session before has left its connection to the session
 }
 
 // matrixKinds begin with those of the goal, in clear text.
 func matrixKinds() []matrixKind {
 	return []matrixKind{
-		{"move", imaptest.Full(), imap.Trash, false},
-		{"uidplus", imaptest.Full(), imap.Expunge, false},
-		{"without_uidplus", imaptest.WithoutUIDPLUS(), imap.Expunge, false},
-		{"copy", imaptest.WithoutMOVE(), imap.Trash, false},
-		{"hide", imaptest.Full(), imap.Hide, false},
-		{"courier", imaptest.Courier(), imap.Trash, false},
-		{"tls/move", imaptest.Full(), imap.Trash, true},
-		{"tls/uidplus", imaptest.Full(), imap.Expunge, true},
-		{"tls/without_uidplus", imaptest.WithoutUIDPLUS(), imap.Expunge, true},
+		{"move", imaptest.Full(), imap.Trash, false, false},
+		{"uidplus", imaptest.Full(), imap.Expunge, false, false},
+		{"without_uidplus", imaptest.WithoutUIDPLUS(), imap.Expunge, false, false},
+		{"copy", imaptest.WithoutMOVE(), imap.Trash, false, false},
+		{"hide", imaptest.Full(), imap.Hide, false, false},
+		{"courier", imaptest.Courier(), imap.Trash, false, false},
+		{"tls/move", imaptest.Full(), imap.Trash, true, false},
+		{"tls/uidplus", imaptest.Full(), imap.Expunge, true, false},
+		{"tls/without_uidplus", imaptest.WithoutUIDPLUS(), imap.Expunge, true, false},
+		{"reuse/move", imaptest.Full(), imap.Trash, false, true},
+		{"reuse/uidplus", imaptest.Full(), imap.Expunge, false, true},
+		{"reuse/without_uidplus", imaptest.WithoutUIDPLUS(), imap.Expunge, false, true},
 	}
 }
 
@@ -136,7 +140,7 @@ func (r matrixRun) inBubble(t *testing.T) (out matrixOutcome) {
 	var calm atomic.Bool
 	out.sent = -1
 	h := newHarness(t, harnessOptions{
-		Profile: r.kind.profile, Policy: r.kind.policy, CA: matrixCA(), UpstreamTLS: r.kind.tls,
+		Profile: r.kind.profile, Policy: r.kind.policy, CA: matrixCA(), UpstreamTLS: r.kind.tls, Reuse: r.kind.reuse,
 		Upstream: func(n int, c net.Conn) net.Conn {
 			if calm.Load() {
 				return c
@@ -158,6 +162,10 @@ func (r matrixRun) inBubble(t *testing.T) (out matrixOutcome) {
 	h.imap.INBOX().Append("Subject: another client's\r\n\r\nabout to be expunged by another\r\n", `\Deleted`)
 	ids := h.shown()
 
+	var clients []*popClient
+	if r.kind.reuse {
+		clients = append(clients, matrixBefore(h))
+	}
 	start := time.Now()
 	c := h.connect(func(conn net.Conn) net.Conn {
 		out.front = imaptest.NewCutConn(conn, r.front, r.frontFaults...)
@@ -210,12 +218,15 @@ func (r matrixRun) inBubble(t *testing.T) (out matrixOutcome) {
 	out.problems = append(out.problems, matrixOpen(h)...)
 	out.problems = append(out.problems, r.conserved(h, ids, &out)...)
 	next := matrixNext(h, &out.problems)
-	out.problems = append(out.problems, h.violations("", c, next)...)
+	out.problems = append(out.problems, h.violations("", append(clients, c, next)...)...)
 	return out
 }
 
-// matrixOpen tells of connections to the IMAP server that are still open.
+// matrixOpen tells of connections to the IMAP server that are still open when
+// none waits.
 func matrixOpen(h *harness) (problems []string) {
+	h.store.Close()
+	synctest.Wait()
 	open := 0
 	for _, e := range h.imap.Journal().Entries() {
 		switch e.Kind {
@@ -261,6 +272,19 @@ func (r matrixRun) conserved(h *harness, ids []string, out *matrixOutcome) (prob
 		}
 	}
 	return problems
+}
+
+// matrixBefore is a session before the session: it goes as it goes.
+func matrixBefore(h *harness) *popClient {
+	c := h.connect(nil, nil)
+	if c.auth().ok {
+		c.do("UIDL")
+		c.do("RETR 1")
+		c.do("QUIT")
+	}
+	c.close()
+	h.wait()
+	return c
 }
 
 // matrixNext is the session behind a session: it must find the maildrop free and

@@ -106,6 +106,7 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		kind := kinds[rapid.IntRange(0, len(kinds)-1).Draw(rt, "kind")]
 		program := rapid.SliceOfN(modelActions(), 8, 60).Draw(rt, "program")
+		kind.reuse = rapid.Bool().Draw(rt, "reuse")
 		var r modelRun
 		synctest.Test(t, func(t *testing.T) { r.play(t, kind, program) })
 		actions.Add(int64(r.actions))
@@ -120,7 +121,7 @@ func TestModel(t *testing.T) {
 }
 
 func (r *modelRun) play(t *testing.T, kind matrixKind, program []modelAction) {
-	r.h = newHarness(t, harnessOptions{Profile: kind.profile, Policy: kind.policy,
+	r.h = newHarness(t, harnessOptions{Profile: kind.profile, Policy: kind.policy, Reuse: kind.reuse,
 		Upstream: func(_ int, c net.Conn) net.Conn {
 			r.mu.Lock()
 			defer r.mu.Unlock()
