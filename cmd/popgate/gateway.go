@@ -57,7 +57,7 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 	if err != nil {
 		return nil, err
 	}
-	g.metrics = metrics.New(build, labelSets(g.names))
+	g.metrics = metrics.New(build, labelSets(g.names, ops(cfg.Upstream)))
 	store, err := newStore(cfg, g.metrics, log)
 	if err != nil {
 		return nil, err
