@@ -23,6 +23,8 @@ type imapConn struct {
 	conn net.Conn
 	r    *bufio.Reader
 	tag  int
+
+	delivered int // messages
 }
 
 // An imapReply is one untagged response; literals stand apart from the line.
@@ -126,14 +128,17 @@ func (c *imapConn) must(t *testing.T, format string, args ...any) []imapReply {
 	return replies
 }
 
-// deliver appends messages to INBOX, octet for octet.
+// deliver appends messages to INBOX, octet for octet, received one second after the
+// other: the order is then the same by UID and by time.
 func (c *imapConn) deliver(t *testing.T, msgs ...message) {
 	t.Helper()
 	for _, m := range msgs {
 		c.tag++
 		tag := fmt.Sprintf("j%d", c.tag)
 		_ = c.conn.SetDeadline(time.Now().Add(imapTimeout))
-		fmt.Fprintf(c.conn, "%s APPEND INBOX {%d}\r\n", tag, len(m.octets))
+		received := time.Date(2026, time.November, 23, 10, 0, c.delivered, 0, time.UTC).Format("_2-Jan-2006 15:04:05 -0700")
+		c.delivered++
+		fmt.Fprintf(c.conn, "%s APPEND INBOX %q {%d}\r\n", tag, received, len(m.octets))
 		if reply, err := c.read(); err != nil || !strings.HasPrefix(reply.line, "+") {
 			t.Fatalf("APPEND %s: %q, %v", m.name, reply.line, err)
 		}

@@ -136,7 +136,7 @@ func (b *body) openOnce() error {
 			return failf(upstream.Unavailable, opFetch, "asked for %d octets from %d on of %d, got %s", want, b.at, b.size, shown(told))
 		}
 	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone:
-		resp.Body.Close()
+		discard(resp)
 		return fail(upstream.Unavailable, opFetch, errNotFound)
 	default:
 		return statusOf(opFetch, resp)

@@ -76,7 +76,7 @@ func (c *client) send(ctx context.Context, op, method, address string, body []by
 		if after < 0 || after > c.store.o.RetryWait || limited && time.Until(end) <= after {
 			return resp, nil
 		}
-		resp.Body.Close()
+		discard(resp)
 		if err := wait(ctx, after); err != nil {
 			return nil, fail(upstream.Unavailable, op, err)
 		}

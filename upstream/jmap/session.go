@@ -139,7 +139,7 @@ func (c *client) getSession(ctx context.Context, at *url.URL) (*http.Response, *
 				return nil, nil, failf(upstream.Unavailable, opLogin, "a redirect to nowhere")
 			}
 		}
-		resp.Body.Close()
+		discard(resp)
 	}
 	return nil, nil, failf(upstream.Internal, opLogin, "more than %d redirects", maxRedirects)
 }

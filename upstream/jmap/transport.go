@@ -3,6 +3,7 @@ package jmap
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -73,6 +74,13 @@ func origin(u *url.URL) string {
 		port = map[string]string{"https": "443", "http": "80"}[strings.ToLower(u.Scheme)]
 	}
 	return strings.ToLower(u.Scheme) + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}
+
+// discard reads an answer that nobody wants, if it is short, so that the connection
+// can be used again.
+func discard(resp *http.Response) {
+	io.CopyN(io.Discard, resp.Body, maxProblem)
+	resp.Body.Close()
 }
 
 // wait lets d pass, or ctx end.
