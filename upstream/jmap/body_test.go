@@ -273,13 +273,16 @@ func TestTraceAndConnections(t *testing.T) {
 		s.Deliver([]byte(small))
 	}
 	got := map[string]int{}
-	opened, open_ := 0, 0
+	var opened, closed atomic.Int32
 	store := newStore(t, s, func(o *jmap.Options) {
 		o.Trace = jmap.Trace{
 			Request: func(op, result string, _ time.Duration) { got[op+" "+result]++ },
 			Connection: func(delta int) {
-				open_ += delta
-				opened += max(delta, 0)
+				if delta > 0 {
+					opened.Add(1)
+				} else {
+					closed.Add(1)
+				}
 			},
 		}
 	})
@@ -295,7 +298,7 @@ func TestTraceAndConnections(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("traced %v, want %v", got, want)
 	}
-	if opened != 1 || open_ != 1 {
-		t.Errorf("%d connections opened, %d open; want one for all", opened, open_)
+	if opened.Load() != 1 || closed.Load() != 0 {
+		t.Errorf("%d connections opened, %d closed; want one for all", opened.Load(), closed.Load())
 	}
 }

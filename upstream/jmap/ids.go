@@ -34,12 +34,16 @@ func packIDs(n int, at func(i int) []byte) (ids, bool) {
 	}
 	shape, alike := shapeOf(n, at)
 	if !alike {
-		var l ids
+		total := 0
+		for i := range n {
+			total += len(at(i))
+		}
+		if total > math.MaxUint32 {
+			return ids{}, false
+		}
+		l := ids{plain: make([]byte, 0, total), ends: make([]uint32, 0, n)}
 		for i := range n {
 			l.plain = append(l.plain, at(i)...)
-			if len(l.plain) > math.MaxUint32 {
-				return ids{}, false
-			}
 			l.ends = append(l.ends, uint32(len(l.plain)))
 		}
 		return l, true

@@ -68,7 +68,7 @@ func TestAStalledLoginEnds(t *testing.T) {
 			_, err := newStore(t, s, nil).Login(t.Context(), alice)
 			wantKind(t, "Login", err, upstream.Unavailable)
 			if d := time.Since(start); d != time.Minute {
-				t.Errorf("it took %v", d)
+				t.Errorf("stalled at %d it took %v: %v", after, d, err)
 			}
 		})
 	}

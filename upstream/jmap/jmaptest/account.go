@@ -111,20 +111,24 @@ func set(m map[string]bool, key string, on bool) {
 func (s *Server) Emails(mailbox string) []Email {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.list(func(e *Email) bool { return mailbox == "" || e.Mailboxes[mailbox] })
+	var out []Email
+	for _, e := range s.list(func(e *Email) bool { return mailbox == "" || e.Mailboxes[mailbox] }) {
+		c := *e
+		c.Mailboxes, c.Keywords = maps.Clone(e.Mailboxes), maps.Clone(e.Keywords)
+		out = append(out, c)
+	}
+	return out
 }
 
 // list is the order of Email/query.
-func (s *Server) list(has func(*Email) bool) []Email {
-	var out []Email
+func (s *Server) list(has func(*Email) bool) []*Email {
+	var out []*Email
 	for _, e := range s.emails {
 		if has(e) {
-			c := *e
-			c.Mailboxes, c.Keywords = maps.Clone(e.Mailboxes), maps.Clone(e.Keywords)
-			out = append(out, c)
+			out = append(out, e)
 		}
 	}
-	slices.SortFunc(out, func(a, b Email) int {
+	slices.SortFunc(out, func(a, b *Email) int {
 		// Within a second the order is not that of the ids.
 		return cmp.Or(a.Received.Compare(b.Received), cmp.Compare(b.ID, a.ID))
 	})

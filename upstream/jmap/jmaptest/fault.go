@@ -2,6 +2,7 @@ package jmaptest
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -107,6 +108,14 @@ func (s *Server) OnCall(h CallHook) {
 	s.calls = append(s.calls, h)
 }
 
+// Rewrite changes the replies of methods before they go out. change must not use
+// the server.
+func (s *Server) Rewrite(change func(method string, reply map[string]any)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rewrites = append(s.rewrites, change)
+}
+
 func (s *Server) faultFor(r Request) *Fault {
 	s.mu.Lock()
 	hooks := s.hooks
@@ -184,7 +193,7 @@ func (s *Server) end(c net.Conn, how Ending) {
 		gone := make(chan struct{})
 		go func() { // ends when the client closes, or the server
 			defer close(gone)
-			c.Read(make([]byte, 1))
+			io.Copy(io.Discard, c)
 		}()
 		select {
 		case <-gone:

@@ -3,6 +3,7 @@ package jmaptest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -83,7 +84,7 @@ func (s *Server) execute(name string, args map[string]any, before map[string]Rep
 	if args["accountId"] != Account {
 		return *Problem("accountNotFound")
 	}
-	var out any
+	var out map[string]any
 	var problem string
 	switch name {
 	case "Mailbox/get":
@@ -100,12 +101,15 @@ func (s *Server) execute(name string, args map[string]any, before map[string]Rep
 	if problem != "" {
 		return *Problem(problem)
 	}
+	for _, change := range s.rewrites {
+		change(name, out)
+	}
 	return Reply{name, out}
 }
 
 func (s *Server) stateText() string { return fmt.Sprintf("s%d", s.state) }
 
-func (s *Server) mailboxGet() any {
+func (s *Server) mailboxGet() map[string]any {
 	var list []any
 	for _, m := range s.mailboxes {
 		v := map[string]any{"id": m.ID, "name": m.Name, "parentId": nil, "role": nil, "myRights": map[string]any{
@@ -122,7 +126,7 @@ func (s *Server) mailboxGet() any {
 	return map[string]any{"accountId": Account, "state": s.stateText(), "list": list, "notFound": []string{}}
 }
 
-func (s *Server) emailQuery(args map[string]any) (any, string) {
+func (s *Server) emailQuery(args map[string]any) (map[string]any, string) {
 	filter, _ := args["filter"].(map[string]any)
 	for k := range filter {
 		if k != "inMailbox" && k != "notKeyword" {
@@ -163,7 +167,7 @@ func number(v any, or int) int {
 	return or
 }
 
-func (s *Server) emailGet(args map[string]any) (any, string) {
+func (s *Server) emailGet(args map[string]any) (map[string]any, string) {
 	ids, _ := args["ids"].([]any)
 	if len(ids) > s.limit(s.o.MaxGet, 4096) {
 		return nil, "requestTooLarge"
@@ -178,7 +182,7 @@ func (s *Server) emailGet(args map[string]any) (any, string) {
 		}
 		full := map[string]any{
 			"id": e.ID, "blobId": e.Blob, "size": len(e.Body), "receivedAt": e.Received.Format("2006-01-02T15:04:05Z"),
-			"mailboxIds": copyOf(e.Mailboxes), "keywords": copyOf(e.Keywords),
+			"mailboxIds": maps.Clone(e.Mailboxes), "keywords": maps.Clone(e.Keywords),
 		}
 		out := map[string]any{"id": e.ID}
 		properties, _ := args["properties"].([]any)
@@ -192,15 +196,7 @@ func (s *Server) emailGet(args map[string]any) (any, string) {
 	return map[string]any{"accountId": Account, "state": s.stateText(), "list": list, "notFound": notFound}, ""
 }
 
-func copyOf(m map[string]bool) map[string]bool {
-	out := map[string]bool{}
-	for k, v := range m {
-		out[k] = v
-	}
-	return out
-}
-
-func (s *Server) emailSet(args map[string]any) (any, string) {
+func (s *Server) emailSet(args map[string]any) (map[string]any, string) {
 	update, _ := args["update"].(map[string]any)
 	destroy, _ := args["destroy"].([]any)
 	if len(update)+len(destroy) > s.limit(s.o.MaxSet, 4096) {
@@ -245,7 +241,7 @@ func (s *Server) patch(id string, patch map[string]any) string {
 	if e == nil {
 		return "notFound"
 	}
-	boxes, keywords := copyOf(e.Mailboxes), copyOf(e.Keywords)
+	boxes, keywords := maps.Clone(e.Mailboxes), maps.Clone(e.Keywords)
 	for path, v := range patch {
 		if v != nil && v != true {
 			return "invalidPatch"

@@ -59,6 +59,7 @@ type Server struct {
 	dialed    []string
 	hooks     []Hook
 	calls     []CallHook
+	rewrites  []func(method string, reply map[string]any)
 	requests  int
 	journal   []Entry
 	state     int
