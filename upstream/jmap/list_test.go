@@ -247,6 +247,31 @@ func TestMessagesThatComeAndGoWhileListing(t *testing.T) {
 	})
 }
 
+// TestALostAnswerIsAskedForOnceMore, where the request changes nothing.
+func TestALostAnswerIsAskedForOnceMore(t *testing.T) {
+	for _, method := range []string{"Mailbox/get", "Email/query"} {
+		for _, after := range []int64{-2, -1, 20} {
+			for _, times := range []int{1, 2} {
+				s := jmaptest.New(t, jmaptest.Options{TCP: true})
+				s.Deliver([]byte(small))
+				s.Hook(jmaptest.Times(times, jmaptest.Method(method), jmaptest.Fault{End: jmaptest.FIN, After: after}))
+				a, err := newStore(t, s, nil).Login(t.Context(), alice)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = a.Open(t.Context())
+				if times == 1 && err != nil {
+					t.Errorf("%s cut at %d once: %v", method, after, err)
+				}
+				if after > 0 && times == 2 {
+					wantKind(t, method+" cut twice", err, upstream.Unavailable)
+				}
+				a.Close()
+			}
+		}
+	}
+}
+
 // TestAServerThatRepeatsAPageIsGivenUp, and does not fill the memory.
 func TestAServerThatRepeatsAPageIsGivenUp(t *testing.T) {
 	s := jmaptest.New(t, jmaptest.Options{MaxGet: 50})
@@ -281,19 +306,21 @@ func TestLimits(t *testing.T) {
 		_, err = a.Open(t.Context())
 		wantKind(t, "Open", err, upstream.TooBig)
 	})
-	t.Run("octets_of_an_answer", func(t *testing.T) {
-		s := jmaptest.New(t, jmaptest.Options{TCP: true})
-		a, err := newStore(t, s, nil).Login(t.Context(), alice)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Close()
-		s.Hook(jmaptest.Once(jmaptest.Method("Email/query"), jmaptest.Fault{Change: func(b []byte) []byte {
-			return append([]byte(strings.Repeat(" ", 32<<20)), b...)
-		}}))
-		_, err = a.Open(t.Context())
-		wantKind(t, "Open", err, upstream.Unavailable)
-	})
+	for _, chunked := range []bool{false, true} {
+		t.Run(fmt.Sprintf("octets_of_an_answer/without_a_length_%v", chunked), func(t *testing.T) {
+			s := jmaptest.New(t, jmaptest.Options{TCP: true, Chunked: chunked})
+			a, err := newStore(t, s, nil).Login(t.Context(), alice)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			s.Hook(jmaptest.Once(jmaptest.Method("Email/query"), jmaptest.Fault{Change: func(b []byte) []byte {
+				return append([]byte(strings.Repeat(" ", 32<<20)), b...)
+			}}))
+			_, err = a.Open(t.Context())
+			wantKind(t, "Open", err, upstream.Unavailable)
+		})
+	}
 	t.Run("time", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := jmaptest.New(t, jmaptest.Options{MaxGet: 1})

@@ -302,6 +302,33 @@ func TestPerObjectResultsAreObeyed(t *testing.T) {
 	}
 }
 
+// TestWhatAnUpdateRefusesIsTheError: the cause is the server's, and not that a
+// message is still there.
+func TestWhatAnUpdateRefusesIsTheError(t *testing.T) {
+	for kind, want := range map[string]upstream.Kind{"forbidden": upstream.Internal, "overQuota": upstream.Internal, "rateLimit": upstream.Unavailable} {
+		s := jmaptest.New(t, jmaptest.Options{})
+		ids := fill(s, 3)
+		_, m := open(t, newStore(t, s, func(o *jmap.Options) { o.Delete = jmap.Trash }))
+		s.OnCall(func(m string, args map[string]any) *jmaptest.Reply {
+			if changes, ok := args["update"].(map[string]any); ok {
+				delete(changes, ids[1])
+			}
+			return nil
+		})
+		s.Rewrite(func(m string, r map[string]any) {
+			if m == "Email/set" {
+				r["notUpdated"] = map[string]any{ids[1]: map[string]any{"type": kind, "description": "x\r\n+OK"}}
+			}
+		})
+		err := update(t, m, upstream.Changes{Remove: []int{0, 1}}, upstream.Receipt{Removed: 1, Kept: 1})
+		wantKind(t, kind, err, want)
+		if err != nil && (!strings.Contains(err.Error(), kind) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s: %v", kind, err)
+		}
+		wantIn(t, s, jmaptest.Trash, ids, 0)
+	}
+}
+
 func TestMethodErrorsOfASet(t *testing.T) {
 	for kind, want := range map[string]upstream.Kind{
 		"stateMismatch": upstream.Unavailable, "serverFail": upstream.Unavailable, "accountReadOnly": upstream.Internal, "forbidden": upstream.Internal,

@@ -55,7 +55,7 @@ func (s *Server) handle(w http.ResponseWriter, h *http.Request) {
 			a.header[k] = v
 		}
 	}
-	s.send(w, a, f, s.o.Chunked && r.Op == "download")
+	s.send(w, a, f, s.o.Chunked)
 }
 
 func methods(text []byte) (out []string) {

@@ -27,7 +27,7 @@ type Options struct {
 	Absolute bool        // tells absolute addresses in the session resource
 	NoJump   bool        // /.well-known/jmap is the session resource itself, no redirect to it
 	Ranges   bool        // honours Range in downloads
-	Chunked  bool        // downloads without Content-Length
+	Chunked  bool        // answers without Content-Length
 	QueryMax int         // ids in an answer to Email/query at most; 0: as many as are asked for
 
 	// The limits that the session resource tells; 0 takes a value of its own.
