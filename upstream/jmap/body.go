@@ -97,7 +97,7 @@ func (b *body) begin(i int) error {
 func (b *body) open() error {
 	start := time.Now()
 	err := b.openOnce()
-	if errors.Is(err, errLost) && b.ctx.Err() == nil {
+	if b.drop.client.store.mayRepeat(b.ctx, err) {
 		err = b.openOnce()
 	}
 	b.drop.client.store.traceEnd(opFetch, start, err)

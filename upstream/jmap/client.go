@@ -47,7 +47,7 @@ func (c *client) send(ctx context.Context, op, method, address string, body []by
 		return nil, failf(upstream.Unavailable, op, "the server names an address that is none: %s", shown(err.Error()))
 	}
 	for try := 0; ; try++ {
-		req := (&http.Request{Method: method, URL: u, Header: header.Clone(), Host: u.Host}).WithContext(ctx)
+		req := &http.Request{Method: method, URL: u, Header: header.Clone(), Host: u.Host}
 		if req.Header == nil {
 			req.Header = http.Header{}
 		}
@@ -60,7 +60,7 @@ func (c *client) send(ctx context.Context, op, method, address string, body []by
 		if err := c.authorize(op, req); err != nil {
 			return nil, err
 		}
-		resp, err := c.store.http.Do(req)
+		resp, err := c.store.roundTrip(ctx, req)
 		if err != nil {
 			return nil, lost(ctx, op, err)
 		}
@@ -98,7 +98,7 @@ func (c call) changes() bool { return strings.HasSuffix(c.name, "/set") }
 func (c *client) do(ctx context.Context, op string, limit int64, calls ...call) error {
 	start := time.Now()
 	err := c.doOnce(ctx, op, limit, calls)
-	if errors.Is(err, errLost) && ctx.Err() == nil && !anyChanges(calls) {
+	if c.store.mayRepeat(ctx, err) && !anyChanges(calls) {
 		err = c.doOnce(ctx, op, limit, calls)
 	}
 	c.store.traceEnd(op, start, err)
@@ -116,6 +116,9 @@ func anyChanges(calls []call) bool {
 
 func (c *client) doOnce(ctx context.Context, op string, limit int64, calls []call) error {
 	t := c.store.o.CallTime
+	if anyChanges(calls) {
+		t /= 3 // there must be time left to look what became of it
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, t, fmt.Errorf("not answered within %v", t))
 	defer cancel()
 	request := struct {

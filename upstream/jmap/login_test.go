@@ -62,13 +62,35 @@ func TestALostAnswerToLoginIsAskedForOnceMore(t *testing.T) {
 func TestAStalledLoginEnds(t *testing.T) {
 	for _, after := range []int64{-2, -1, 30} {
 		synctest.Test(t, func(t *testing.T) {
-			s := jmaptest.New(t, jmaptest.Options{})
+			s := jmaptest.New(t, jmaptest.Options{NoJump: true})
 			s.Hook(func(jmaptest.Request) *jmaptest.Fault { return &jmaptest.Fault{End: jmaptest.Stall, After: after} })
 			start := time.Now()
 			_, err := newStore(t, s, nil).Login(t.Context(), alice)
 			wantKind(t, "Login", err, upstream.Unavailable)
-			if d := time.Since(start); d != time.Minute {
+			if d := time.Since(start); d != 2*time.Minute { // it is tried twice
 				t.Errorf("stalled at %d it took %v: %v", after, d, err)
+			}
+		})
+	}
+}
+
+// TestAKeptConnectionThatIsDeadIsReplaced, and what it was to bring comes on a new
+// one: nothing told that it died.
+func TestAKeptConnectionThatIsDeadIsReplaced(t *testing.T) {
+	for _, op := range []string{"session", "api", "download"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := jmaptest.New(t, jmaptest.Options{NoJump: true})
+			s.Deliver([]byte(small))
+			store := newStore(t, s, nil)
+			open(t, store) // leaves a connection
+			s.Hook(jmaptest.Once(jmaptest.Op(op), jmaptest.Fault{End: jmaptest.Stall, After: -2}))
+			start := time.Now()
+			_, m := open(t, store)
+			if got, err := retrieve(t, m, 0, upstream.Extent{}); err != nil || got != small {
+				t.Errorf("%s: %q, %v", op, got, err)
+			}
+			if d := time.Since(start); d != 10*time.Second {
+				t.Errorf("%s: it took %v", op, d)
 			}
 		})
 	}

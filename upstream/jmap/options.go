@@ -54,7 +54,7 @@ type Options struct {
 
 	MaxMessages int           // of a mailbox; a larger one is refused; 1,000,000
 	DialTime    time.Duration // to connect, TLS included; 15 s
-	CallTime    time.Duration // for a request and its answer; of a body, to its first octet; 60 s
+	CallTime    time.Duration // for a request and its answer, of a body to its first octet; a third of it for a change; 60 s
 	ListTime    time.Duration // to list a mailbox; 5 min
 	StallTime   time.Duration // a body may bring nothing for so long; 60 s
 	RetryWait   time.Duration // the longest Retry-After that is waited for; 10 s

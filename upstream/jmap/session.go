@@ -54,14 +54,18 @@ func (l limits) perCall(want, limit, octets int64) int {
 
 // fetchSession reads the session resource, which proves the credentials.
 func (c *client) fetchSession(ctx context.Context) error {
+	err := c.fetchSessionOnce(ctx)
+	if c.store.mayRepeat(ctx, err) {
+		err = c.fetchSessionOnce(ctx)
+	}
+	return err
+}
+
+func (c *client) fetchSessionOnce(ctx context.Context) error {
 	t := c.store.o.CallTime
 	ctx, cancel := context.WithTimeoutCause(ctx, t, fmt.Errorf("no login within %v", t))
 	defer cancel()
-	at := c.store.sessionURL.Load()
-	resp, base, err := c.getSession(ctx, at)
-	if errors.Is(err, errLost) && ctx.Err() == nil {
-		resp, base, err = c.getSession(ctx, at)
-	}
+	resp, base, err := c.getSession(ctx, c.store.sessionURL.Load())
 	if err != nil {
 		return err
 	}

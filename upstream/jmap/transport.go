@@ -2,10 +2,12 @@ package jmap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -53,6 +55,44 @@ func dial(ctx context.Context, o Options, plain bool, network, address string) (
 	}
 	o.Trace.connection(+1)
 	return &conn{Conn: c, trace: o.Trace}, nil
+}
+
+// reuseTime is how long an answer may take to begin on a connection that was idle
+// before. Such a connection may be dead and not say so; a new one tells.
+const reuseTime = 10 * time.Second
+
+var errStale = errors.New("a connection that was kept does not answer")
+
+// roundTrip sends req and waits for the header of its answer.
+func (s *Store) roundTrip(ctx context.Context, req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx) // ends with its parent: the body is still to be read
+	timer := time.AfterFunc(reuseTime, func() { cancel(errStale) })
+	timer.Stop()
+	defer timer.Stop()
+	resp, err := s.http.Do(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(c httptrace.GotConnInfo) {
+			if c.Reused {
+				timer.Reset(reuseTime)
+			} else {
+				timer.Stop()
+			}
+		},
+	})))
+	if err != nil {
+		cancel(err)
+	}
+	return resp, err
+}
+
+// mayRepeat reports whether a request that changes nothing and ended in err is
+// worth another try. That is on a new connection: where one was dead, those that
+// are kept are most likely too.
+func (s *Store) mayRepeat(ctx context.Context, err error) bool {
+	if !errors.Is(err, errLost) || ctx.Err() != nil {
+		return false
+	}
+	s.http.CloseIdleConnections()
+	return true
 }
 
 // conn is a connection that tells of its end.

@@ -15,7 +15,7 @@ import (
 // The one user.
 const (
 	User     = "alice"
-	Password = "secret"
+	Password = "wonderland"
 	Token    = "token-of-alice"
 	Account  = "alice@example.test" // the id of the account, odd as Cyrus has it
 )
