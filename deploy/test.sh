@@ -29,17 +29,9 @@ packages=(
 # Debian does not install these beside dovecot-imapd: they are only unpacked.
 unpacked=(cyrus-imapd courier-imap)
 
-say() { printf '\n== %s\n' "$*"; }
-die() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
-
-[ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
-	die 'the real-server tests need Debian; "go test ./..." runs the others anywhere'
+[ "$(uname -s)" = Linux ] || { echo 'test.sh: the real-server tests need Debian; "go test ./..." runs the others anywhere' >&2; exit 1; }
+. deploy/packages.sh
 command -v go >/dev/null || die 'Go is not in PATH'
-sudo=()
-if [ "$(id -u)" != 0 ]; then
-	command -v sudo >/dev/null || die 'needs root, or sudo'
-	sudo=(sudo)
-fi
 
 # The servers put UNIX sockets below it, so its path must be short.
 tmp=$(mktemp -d /tmp/popgate.XXXXXX)
@@ -75,58 +67,12 @@ trap 'exit 143' TERM
 
 # --- packages -----------------------------------------------------------------
 
-policy=/usr/sbin/policy-rc.d
-
-# deny_services lets packages install without starting anything.
-deny_services() {
-	if "${sudo[@]}" test -e "$policy"; then "${sudo[@]}" mv "$policy" "$tmp/policy-rc.d"; fi
-	printf '#!/bin/sh\nexit 101\n' >"$tmp/deny"
-	: >"$tmp/denied"
-	"${sudo[@]}" install -m 755 "$tmp/deny" "$policy"
-}
-
-restore_policy() {
-	[ -e "$tmp/denied" ] || return 0
-	if [ -e "$tmp/policy-rc.d" ]; then "${sudo[@]}" mv "$tmp/policy-rc.d" "$policy"; else "${sudo[@]}" rm -f "$policy"; fi
-	rm -f "$tmp/denied"
-}
-
-apt() {
-	"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -qq -y \
-		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" </dev/null >>"$tmp/apt.log" 2>&1
-}
-
-installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+install_packages "${packages[@]}"
 
 # download fetches the packages that are only unpacked.
 download() { (cd "$tmp/debs" && apt download "${unpacked[@]}"); }
 
-missing=()
-for package in "${packages[@]}"; do
-	installed "$package" || missing+=("$package")
-done
-# Cyrus and Courier ask for some mail transport agent; this one is small and
-# runs no daemon. It stays out where there is one already.
-if [ ${#missing[@]} -gt 0 ] && ! dpkg-query -W -f '${db:Status-Status} ${Provides}\n' | grep -q '^installed.*mail-transport-agent'; then
-	missing+=(msmtp-mta)
-fi
-
 mkdir "$tmp/debs" "$tmp/unpacked"
-updated=
-update() {
-	[ -z "$updated" ] || return 1
-	updated=1
-	echo 'apt-get update'
-	apt update
-}
-if [ ${#missing[@]} -gt 0 ]; then
-	say "Installing ${#missing[@]} Debian packages"
-	printf '%s\n' "${missing[*]}" | fold -s -w 78
-	deny_services
-	install_missing() { apt --no-install-recommends --no-remove install "${missing[@]}"; }
-	install_missing || { update && install_missing; } || { tail -n 30 "$tmp/apt.log"; die 'apt-get failed'; }
-	restore_policy
-fi
 say "Unpacking ${unpacked[*]} into the temporary folder"
 download || { update && download; } || { tail -n 30 "$tmp/apt.log"; die 'apt-get download failed'; }
 dpkg -x "$tmp"/debs/cyrus-imapd_*.deb "$tmp/unpacked/cyrus"

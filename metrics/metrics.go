@@ -22,6 +22,7 @@ type Sets struct {
 	Logins     []string // results of a login
 	Ops        []string // requests to the mail service
 	Results    []string // results of such a request
+	Listings   []string // how a mailbox was listed
 	Rejections []string // why a connection was turned away
 }
 
@@ -57,7 +58,7 @@ func (s set) of(v string) string {
 type Metrics struct {
 	registry *prometheus.Registry
 
-	listeners, ends, commands, statuses, mechanisms, logins, ops, results, rejections set
+	listeners, ends, commands, statuses, mechanisms, logins, ops, results, listings, rejections set
 
 	sessions         prometheus.Gauge
 	sessionsEnded    *prometheus.CounterVec
@@ -72,6 +73,7 @@ type Metrics struct {
 	sizeMismatches   prometheus.Counter
 	requests         *prometheus.CounterVec
 	requestTime      *prometheus.HistogramVec
+	mailboxesListed  *prometheus.CounterVec
 	upstreamConns    prometheus.Gauge
 	readAhead        *prometheus.CounterVec
 	conns            *prometheus.GaugeVec
@@ -86,7 +88,7 @@ func New(b Build, s Sets) *Metrics {
 		registry:  prometheus.NewRegistry(),
 		listeners: s.Listeners, ends: s.Ends, commands: s.Commands, statuses: s.Statuses,
 		mechanisms: s.Mechanisms, logins: s.Logins, ops: s.Ops, results: s.Results,
-		rejections: s.Rejections,
+		listings: s.Listings, rejections: s.Rejections,
 	}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -111,6 +113,8 @@ func New(b Build, s Sets) *Metrics {
 		label{"op", m.ops}, label{"result", m.results})
 	m.requestTime = f.histograms("upstream_request_duration_seconds", "Time of a request to the mail service, by operation.",
 		label{"op", m.ops})
+	m.mailboxesListed = f.counters("upstream_listings_total", "Mailboxes listed, by how much of them had to be asked for.",
+		label{"how", m.listings})
 	m.upstreamConns = f.gauge("upstream_connections", "Connections to the mail service that are logged in.")
 	m.readAhead = f.counters("upstream_read_ahead_messages_total", "Messages fetched before they were asked for: used, or dropped unused.",
 		label{"result", set{readAheadUsed, readAheadDropped}})
@@ -176,6 +180,11 @@ func (m *Metrics) Request(op, result string, d time.Duration) {
 	op = m.ops.of(op)
 	m.requests.WithLabelValues(op, m.results.of(result)).Inc()
 	m.requestTime.WithLabelValues(op).Observe(d.Seconds())
+}
+
+// Listed counts a mailbox listed.
+func (m *Metrics) Listed(how string) {
+	m.mailboxesListed.WithLabelValues(m.listings.of(how)).Inc()
 }
 
 // UpstreamConnection is +1 for a connection to the mail service opened, -1

@@ -29,6 +29,7 @@ func sets() metrics.Sets {
 		Logins:     []string{"ok", "refused"},
 		Ops:        []string{"login", "fetch"},
 		Results:    []string{"ok", "unavailable"},
+		Listings:   []string{"full", "unchanged"},
 		Rejections: []string{"full"},
 	}
 }
@@ -60,6 +61,7 @@ func names() map[string]string {
 		"popgate_upstream_read_ahead_messages_total": "result",
 		"popgate_upstream_request_duration_seconds":  "op",
 		"popgate_upstream_requests_total":            "op,result",
+		"popgate_upstream_listings_total":            "how",
 	}
 }
 
@@ -139,13 +141,13 @@ func TestLint(t *testing.T) {
 func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m := newMetrics()
 	_, before := registered(t, m)
-	use(m, "pop3", "quit", "RETR", "ok", "user", "refused", "fetch", "unavailable", "full")
+	use(m, "pop3", "quit", "RETR", "ok", "user", "refused", "fetch", "unavailable", "unchanged", "full")
 	if _, after := registered(t, m); after != before {
 		t.Errorf("%d series at the start, %d after use", before, after)
 	}
 }
 
-func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, result, rejection string) {
+func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, result, how, rejection string) {
 	m.SessionBegan()
 	m.SessionEnded(listener, end)
 	m.Command(verb, status, time.Millisecond)
@@ -157,6 +159,7 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.Request(op, result, time.Second)
 	m.UpstreamConnection(1)
 	m.Connection(listener, 1)
+	m.Listed(how)
 	m.Rejected(rejection)
 	m.Panicked()
 }
@@ -164,11 +167,11 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 func TestHostileValuesMintNoSeries(t *testing.T) {
 	m := newMetrics()
 	const strange = "what nobody expects"
-	use(m, strange, strange, strange, strange, strange, strange, strange, strange, strange)
+	use(m, strange, strange, strange, strange, strange, strange, strange, strange, strange, strange)
 	_, before := registered(t, m)
 	for i := range 999 {
 		v := fmt.Sprintf("alice%d@example.com\n\x00\xff", i)
-		use(m, v, v, v, v, v, v, v, v, v)
+		use(m, v, v, v, v, v, v, v, v, v, v)
 	}
 	if _, after := registered(t, m); after != before {
 		t.Errorf("%d series with one strange value, %d after hostile values", before, after)

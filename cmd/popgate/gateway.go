@@ -17,6 +17,7 @@ import (
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/proxy"
+	"github.com/popgate/popgate/upstream/imap/listcache"
 )
 
 // Descriptors: a session has its own connection and one upstream. The rest is
@@ -35,6 +36,7 @@ type gateway struct {
 	names    []string // of the listeners
 	maxConns int
 	metrics  *metrics.Metrics
+	cache    *listcache.Cache
 	server   *proxy.Server
 	monitor  net.Listener // nil without metrics
 	ready    atomic.Bool
@@ -57,14 +59,26 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 	if err != nil {
 		return nil, err
 	}
-	g.metrics = metrics.New(build, labelSets(g.names, ops(cfg.Upstream)))
-	store, err := newStore(cfg, g.metrics, log)
-	if err != nil {
+	g.metrics = metrics.New(build, labelSets(g.names, ops(g.cfg.Upstream)))
+	if g.cache, err = newCache(cfg.Cache, log); err != nil {
 		return nil, err
+	}
+	if err := g.assemble(serverTLS); err != nil {
+		return nil, errors.Join(err, g.cache.Close())
+	}
+	return g, nil
+}
+
+// assemble joins store, engine and listeners.
+func (g *gateway) assemble(serverTLS *tls.Config) error {
+	cfg, log := g.cfg, g.log
+	store, err := newStore(cfg, g.cache, g.metrics, log)
+	if err != nil {
+		return err
 	}
 	engine, err := newEngine(cfg, store, serverTLS, g.metrics, log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	listeners := make([]proxy.Listener, len(cfg.Listen))
 	for i, l := range cfg.Listen {
@@ -79,10 +93,7 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 		Logger:         log,
 		Trace:          proxyTrace(g.metrics),
 	}, listeners...)
-	if err != nil {
-		return nil, err
-	}
-	return g, nil
+	return err
 }
 
 // orNone turns "0 is no limit" into package proxy's "negative is no limit".
@@ -127,8 +138,13 @@ func certificate(t config.TLS) (*tls.Config, error) {
 	}, nil
 }
 
-// listen binds every address, or none.
-func (g *gateway) listen(ctx context.Context) error {
+// listen binds every address, or none; then the gateway is at an end.
+func (g *gateway) listen(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.cache.Close())
+		}
+	}()
 	if g.cfg.Metrics != "" {
 		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", g.cfg.Metrics)
 		if err != nil {
@@ -185,7 +201,7 @@ func (g *gateway) serve(ctx context.Context) error {
 	start := time.Now()
 	cut := g.server.Shutdown(drain)
 	g.log.Info("popgate has ended", "after", time.Since(start).Round(time.Millisecond).String(), "sessions_cut", cut != nil)
-	return errors.Join(err, stopMonitor())
+	return errors.Join(err, stopMonitor(), g.cache.Close())
 }
 
 // serveMonitor serves metrics and probes until the function it returns is

@@ -66,6 +66,8 @@ func TestServeReadsAndDeletes(t *testing.T) {
 		fmt.Sprintf(`popgate_retrieved_bytes_total %d`, len(message(1)+message(2)+message(3))),
 		`popgate_commands_total{command="DELE",status="ok"} 4`,
 		`popgate_open_duration_seconds_count 3`,
+		`popgate_upstream_listings_total{how="full"} 1`,
+		`popgate_upstream_listings_total{how="unchanged"} 2`,
 		`popgate_upstream_connections 0`,
 	)
 	if _, body := s.get(t, "/metrics"); strings.Contains(own(body), `"other"`) {
@@ -375,7 +377,7 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 			}
 			log := slog.New(slog.DiscardHandler)
 			m := metrics.New(metrics.Build{}, labelSets(nil, ops(cfg.Upstream)))
-			store, err := newStore(cfg, m, log)
+			store, err := newStore(cfg, nil, m, log)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -9,19 +9,30 @@ import (
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
+	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/jmap"
 	"github.com/popgate/popgate/upstream/readahead"
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
+// newCache opens the lists of mailboxes; nil where there is to be none.
+func newCache(c config.Cache, log *slog.Logger) (*listcache.Cache, error) {
+	if c.Memory == 0 {
+		return nil, nil
+	}
+	return listcache.New(listcache.Options{Memory: c.Memory, File: c.File, Logger: log})
+}
+
 // newStore builds the mailboxes and what is wrapped around them. From the outside
 // to the inside: the lock, the limits, the contract, the store.
-func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream.Store, error) {
-	open := newIMAP
+func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, error) {
+	var store upstream.Store
+	var err error
 	if cfg.Upstream.JMAP {
-		open = newJMAP
+		store, err = newJMAP(cfg, m, log)
+	} else {
+		store, err = newIMAP(cfg, cache, m, log)
 	}
-	store, err := open(cfg, m, log)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +71,7 @@ func mailboxMessages(l config.Limits) int {
 	return l.MailboxMessages
 }
 
-func newIMAP(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream.Store, error) {
+func newIMAP(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (*imap.Store, error) {
 	u := cfg.Upstream
 	secure, err := upstreamConfig(u)
 	if err != nil {
@@ -77,12 +88,13 @@ func newIMAP(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream.
 		MaxMessages: mailboxMessages(cfg.Limits),
 		DialTime:    cfg.Limits.UpstreamConnectTime,
 		ReadAhead:   readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
+		Cache:       cache,
 		Logger:      log,
 		Trace:       imapTrace(m),
 	})
 }
 
-func newJMAP(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream.Store, error) {
+func newJMAP(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (*jmap.Store, error) {
 	u := cfg.Upstream
 	secure, err := upstreamConfig(u)
 	if err != nil {

@@ -27,6 +27,7 @@ func labelSets(listeners, ops []string) metrics.Sets {
 		Logins:     pop3.LoginResults(),
 		Ops:        ops,
 		Results:    results,
+		Listings:   imap.Listings(),
 		Rejections: append(words(proxy.Rejections()), rejectedHandshake),
 	}
 }
@@ -73,7 +74,7 @@ func pop3Trace(m *metrics.Metrics) pop3.Trace {
 }
 
 func imapTrace(m *metrics.Metrics) imap.Trace {
-	return imap.Trace{Request: m.Request, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
+	return imap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
 }
 
 func jmapTrace(m *metrics.Metrics) jmap.Trace {

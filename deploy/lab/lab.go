@@ -94,6 +94,21 @@ func (s *Server) Stop() error {
 	return first
 }
 
+// Start runs any program as a server of the lab, which must not go to the
+// background, and waits for the ports. It writes to LogFile.
+func (l *Lab) Start(ctx context.Context, name string, ports []string, argv ...string) (*Server, error) {
+	s := &Server{Name: name, LogFile: filepath.Join(l.dir, name+".log")}
+	p, err := l.spawn(name, s.LogFile, nil, argv...)
+	if err != nil {
+		return nil, err
+	}
+	s.procs = append(s.procs, p)
+	return s, s.await(ctx, ports...)
+}
+
+// PID is the process that leads the server's process group.
+func (s *Server) PID() int { return s.procs[0].cmd.Process.Pid }
+
 // User returns the name and password of user n, from 1 to [Users].
 func User(n int) (name, password string) {
 	name, password = fmt.Sprintf("user%d@example.test", n), fmt.Sprintf("pass%d", n)

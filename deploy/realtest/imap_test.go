@@ -128,27 +128,35 @@ func (c *imapConn) must(t *testing.T, format string, args ...any) []imapReply {
 	return replies
 }
 
-// deliver appends messages to INBOX, octet for octet, received one second after the
-// other: the order is then the same by UID and by time.
+// deliver appends messages to INBOX, octet for octet.
 func (c *imapConn) deliver(t *testing.T, msgs ...message) {
 	t.Helper()
 	for _, m := range msgs {
-		c.tag++
-		tag := fmt.Sprintf("j%d", c.tag)
-		_ = c.conn.SetDeadline(time.Now().Add(imapTimeout))
-		received := time.Date(2026, time.November, 23, 10, 0, c.delivered, 0, time.UTC).Format("_2-Jan-2006 15:04:05 -0700")
-		c.delivered++
-		fmt.Fprintf(c.conn, "%s APPEND INBOX %q {%d}\r\n", tag, received, len(m.octets))
-		if reply, err := c.read(); err != nil || !strings.HasPrefix(reply.line, "+") {
-			t.Fatalf("APPEND %s: %q, %v", m.name, reply.line, err)
-		}
-		if _, err := c.conn.Write(append(bytes.Clone(m.octets), "\r\n"...)); err != nil {
-			t.Fatalf("APPEND %s: %v", m.name, err)
-		}
-		if _, status, err := c.readUntil(tag); err != nil || !strings.HasPrefix(status, "OK") {
-			t.Fatalf("APPEND %s: %q, %v", m.name, status, err)
+		if err := c.add(m); err != nil {
+			t.Fatal(err)
 		}
 	}
+}
+
+// add appends one message, received a second after the one before: the order is then
+// the same by UID and by time.
+func (c *imapConn) add(m message) error {
+	c.tag++
+	tag := fmt.Sprintf("j%d", c.tag)
+	_ = c.conn.SetDeadline(time.Now().Add(imapTimeout))
+	received := time.Date(2026, time.November, 23, 10, 0, c.delivered, 0, time.UTC).Format("_2-Jan-2006 15:04:05 -0700")
+	c.delivered++
+	fmt.Fprintf(c.conn, "%s APPEND INBOX %q {%d}\r\n", tag, received, len(m.octets))
+	if reply, err := c.read(); err != nil || !strings.HasPrefix(reply.line, "+") {
+		return fmt.Errorf("APPEND %s: %q, %v", m.name, reply.line, err)
+	}
+	if _, err := c.conn.Write(append(bytes.Clone(m.octets), "\r\n"...)); err != nil {
+		return fmt.Errorf("APPEND %s: %w", m.name, err)
+	}
+	if _, status, err := c.readUntil(tag); err != nil || !strings.HasPrefix(status, "OK") {
+		return fmt.Errorf("APPEND %s: %q, %v", m.name, status, err)
+	}
+	return nil
 }
 
 // A stored message is one message as the server has it.

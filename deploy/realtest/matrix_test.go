@@ -10,8 +10,11 @@ import (
 	"github.com/popgate/popgate/deploy/lab"
 )
 
-// servers are what the gateway stands before; cyrus-jmap is Cyrus over JMAP.
-var servers = []string{"dovecot", "cyrus", "courier", overJMAP}
+// servers are what the gateway stands before. The last is Cyrus over JMAP.
+var (
+	imapServers = []string{"dovecot", "cyrus", "courier"}
+	servers     = append(slices.Clone(imapServers), overJMAP)
+)
 
 const overJMAP = "cyrus-jmap"
 

@@ -266,14 +266,19 @@ func topOf(octets []byte, n int) string {
 func (c *scene) drop(t *testing.T, name string) message {
 	t.Helper()
 	m := newMessage(c.user, "dropped_"+name, 80, "", name+"\r\n")
-	file := filepath.Join(c.bench.Dir(), c.Name, "mail", fmt.Sprintf("user%d", c.number), "Maildir", "new", name)
-	if err := os.WriteFile(file, lfForm(m.octets), 0o644); err != nil { // Maildir keeps LF
-		t.Fatal(err)
-	}
-	if err := os.Chown(file, lab.MailUser, lab.MailUser); err != nil {
+	if err := c.station.drop(c.number, name, m); err != nil {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// drop delivers to the Maildir of user n, under a file name.
+func (s *station) drop(n int, name string, m message) error {
+	file := filepath.Join(s.bench.Dir(), s.Name, "mail", fmt.Sprintf("user%d", n), "Maildir", "new", name)
+	if err := os.WriteFile(file, lfForm(m.octets), 0o644); err != nil { // Maildir keeps LF
+		return err
+	}
+	return os.Chown(file, lab.MailUser, lab.MailUser)
 }
 
 // subjects are the Subject lines of messages.

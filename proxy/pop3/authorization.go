@@ -16,10 +16,9 @@ import (
 func (s *session) capa(arguments) Result {
 	s.ok("capabilities follow")
 	for _, line := range s.capabilities() {
-		s.line = append(append(s.line[:0], line...), "\r\n"...)
-		s.out.Write(s.line)
+		s.writeLine(line)
 	}
-	s.out.WriteString(pop3wire.Terminator)
+	s.writeLine(".")
 	return OK
 }
 
@@ -177,7 +176,6 @@ func (s *session) stls(arguments) Result {
 	// but for the count of errors.
 	s.conn.upgrade(secure)
 	s.in = pop3wire.NewReader(s.conn)
-	s.out.Reset(s.conn)
 	s.encrypted = true
 	s.user = ""
 	return OK

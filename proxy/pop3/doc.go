@@ -19,10 +19,13 @@
 //     the whole of it came. Everything else ends the connection without one.
 //   - Every command has one reply, and no reply repeats octets of the client or
 //     text of the mail service.
+//   - Who waits for the other has sent all: nothing that the client could read
+//     is held back while the session reads.
 //   - A fault ends one session, never the program, and removes nothing.
 //
 // Limits: the fields of [Options]; lines as package pop3wire bounds them; one
-// message body at a time, in pieces of 32 KiB. Connections, rates, PROXY headers
+// message body at a time, in pieces of 32 KiB, and replies of 32 KiB; an idle
+// session has no buffer for either. Connections, rates, PROXY headers
 // and TLS from the first octet belong to package proxy; exclusive locks and
 // guessing to the decorators of the store.
 package pop3

@@ -67,8 +67,8 @@ func (s *session) send(n int, want upstream.Extent, cut *pop3wire.TopCut) Result
 		return s.notRead(n, err)
 	}
 	defer body.Close()
-	piece := s.server.pieces.Get().(*[pieceSize]byte)
-	defer s.server.pieces.Put(piece)
+	piece := s.server.buffers.Get()
+	defer s.server.buffers.Put(piece)
 	p, err := readSome(body, piece[:])
 	if err != nil && err != io.EOF {
 		return s.notRead(n, err)
@@ -129,8 +129,8 @@ func (s *session) okOctets(announced, size int64) {
 	if announced < 0 {
 		announced = size
 	}
-	s.line = strconv.AppendInt(append(s.line[:0], "+OK "...), announced, 10)
-	s.out.Write(append(s.line, " octets\r\n"...))
+	line := strconv.AppendInt(append(s.out.Available(), "+OK "...), announced, 10)
+	s.out.Write(append(line, " octets\r\n"...))
 }
 
 // readSome reads until there is something, be it an error.

@@ -84,9 +84,8 @@ func (s *session) auth(a arguments) Result {
 		if done {
 			return s.logIn(name, got.user, got.secret)
 		}
-		s.line = append(s.line[:0], "+ "...)
-		s.line = base64.StdEncoding.AppendEncode(s.line, challenge)
-		s.out.Write(append(s.line, "\r\n"...))
+		question := base64.StdEncoding.AppendEncode(append(s.out.Available(), "+ "...), challenge)
+		s.out.Write(append(question, "\r\n"...))
 		line, ok := s.readLine(s.in.ReadResponse)
 		if !ok {
 			if s.end == EndDrained || s.end == EndLineTooLong {
@@ -108,10 +107,9 @@ func (s *session) auth(a arguments) Result {
 func (s *session) listMechanisms() Result {
 	s.ok("mechanisms follow")
 	for _, name := range saslMechanisms() {
-		s.line = append(append(s.line[:0], name...), "\r\n"...)
-		s.out.Write(s.line)
+		s.writeLine(name)
 	}
-	s.out.WriteString(pop3wire.Terminator)
+	s.writeLine(".")
 	return OK
 }
 

@@ -3,7 +3,8 @@ package pop3
 import (
 	"context"
 	"net"
-	"sync"
+
+	"github.com/popgate/popgate/proxy/pop3/pop3wire"
 )
 
 // A Server serves POP3 sessions. Make one with [NewServer]. It is safe for
@@ -11,11 +12,8 @@ import (
 type Server struct {
 	opts     Options
 	commands map[string]command
-	pieces   sync.Pool // of *[pieceSize]byte
+	buffers  pop3wire.Buffers
 }
-
-// pieceSize is how much of a message is in memory at a time, in octets.
-const pieceSize = 32 << 10
 
 // Via tells how a connection came in.
 type Via struct {
@@ -30,7 +28,6 @@ func NewServer(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: o, commands: map[string]command{}}
-	s.pieces.New = func() any { return new([pieceSize]byte) }
 	for _, c := range commandTable() {
 		s.commands[c.verb] = c
 	}

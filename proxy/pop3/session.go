@@ -1,7 +1,6 @@
 package pop3
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -27,8 +26,7 @@ type session struct {
 	log    *slog.Logger
 	conn   *conn
 	in     *pop3wire.Reader
-	out    *bufio.Writer
-	line   []byte // scratch for the reply that is being made
+	out    *pop3wire.Writer
 
 	client    netip.AddrPort
 	encrypted bool
@@ -69,7 +67,7 @@ func newSession(ctx context.Context, s *Server, nc net.Conn, via Via) *session {
 	x.clearOK = loopback || s.opts.AllowClearText
 	x.log = s.opts.Logger.With("listener", via.Listener, "peer", x.client.Addr(), "port", x.client.Port())
 	x.in = pop3wire.NewReader(x.conn)
-	x.out = bufio.NewWriter(x.conn)
+	x.out = pop3wire.NewWriter(x.conn, &s.buffers)
 	return x
 }
 
@@ -100,7 +98,13 @@ func (s *session) run() {
 // readLine flushes what the client must see before it goes on, then reads one
 // line by the deadline of the state. ok is false where the session has ended.
 func (s *session) readLine(read func() ([]byte, error)) (line []byte, ok bool) {
-	if !s.in.HasLine() { // else the client has more to ask, RFC 2449 section 6.6
+	// Whoever waits has all there is for it. While the client has more to ask
+	// (RFC 2449 section 6.6), replies are gathered here and not in the kernel: a
+	// small segment that is held back there for the acknowledgement of the one
+	// before (Nagle) waits for as long as the client delays that, since it has
+	// nothing to send. TCP_NODELAY, which package net sets, sends at once, and
+	// each write is as large as it can be.
+	if !s.in.HasLine() {
 		s.out.Flush()
 	}
 	if s.conn.writeErr != nil {
@@ -184,16 +188,19 @@ func (s *session) cutOff(end End, cause error) Result {
 
 // ok replies +OK.
 func (s *session) ok(text string) Result {
-	s.line = pop3wire.AppendOK(s.line[:0], text)
-	s.out.Write(s.line)
+	s.out.Write(pop3wire.AppendOK(s.out.Available(), text))
 	return OK
 }
 
 // err replies -ERR.
 func (s *session) err(code pop3wire.Code, text string) Result {
-	s.line = pop3wire.AppendErr(s.line[:0], code, text)
-	s.out.Write(s.line)
+	s.out.Write(pop3wire.AppendErr(s.out.Available(), code, text))
 	return Err
+}
+
+// writeLine writes a line of a multi-line response, or its terminator.
+func (s *session) writeLine(line string) {
+	s.out.Write(append(append(s.out.Available(), line...), "\r\n"...))
 }
 
 // bad replies -ERR to what no right client sends, and ends a session that has
@@ -231,6 +238,7 @@ func (s *session) hangUp() {
 	if !s.cut {
 		s.out.Flush()
 	}
+	s.out.Discard()
 	switch s.end {
 	case EndLineTooLong, EndTooManyErrors, EndTooManyLogins, EndDrained, EndInputBeforeTLS:
 		s.conn.linger()

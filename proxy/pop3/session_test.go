@@ -577,14 +577,3 @@ func TestAnErrorOfCloseChangesNothing(t *testing.T) {
 		t.Errorf("got %q, ended by %q, closed %d times", got, l.ends[0], f.closed)
 	}
 }
-
-func BenchmarkListUIDL100k(b *testing.B) {
-	s, err := pop3.NewServer(pop3.Options{Store: &fake{sizes: make([]int64, 100_000)}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		s.Serve(b.Context(), &stream{in: []byte("USER alice\r\nPASS pw\r\nLIST\r\nUIDL\r\nQUIT\r\n"), step: 512}, pop3.Via{})
-	}
-}

@@ -14,8 +14,7 @@ func (s *session) noSuchMessage() Result { return s.err(pop3wire.NoCode, "no suc
 
 // okPair replies +OK and two numbers.
 func (s *session) okPair(n int, octets int64) Result {
-	s.line = pop3wire.AppendScan(append(s.line[:0], "+OK "...), n, octets)
-	s.out.Write(s.line)
+	s.out.Write(pop3wire.AppendScan(append(s.out.Available(), "+OK "...), n, octets))
 	return OK
 }
 
@@ -28,7 +27,7 @@ func (s *session) list(a arguments) Result {
 		}
 		return s.okPair(a.n, s.drop.Size(index(a.n)))
 	}
-	return s.listing(func(n int) { s.line = pop3wire.AppendScan(s.line, n, s.drop.Size(index(n))) })
+	return s.listing(func(dst []byte, n int) []byte { return pop3wire.AppendScan(dst, n, s.drop.Size(index(n))) })
 }
 
 func (s *session) uidl(a arguments) Result {
@@ -36,40 +35,34 @@ func (s *session) uidl(a arguments) Result {
 		if !s.has(a.n) {
 			return s.noSuchMessage()
 		}
-		s.line = append(s.line[:0], "+OK "...)
-		s.appendUIDL(a.n)
-		s.out.Write(s.line)
+		s.out.Write(s.appendUIDL(append(s.out.Available(), "+OK "...), a.n))
 		return OK
 	}
 	return s.listing(s.appendUIDL)
 }
 
-// appendUIDL appends the unique-id listing of message number n to s.line.
-func (s *session) appendUIDL(n int) {
-	s.line = append(strconv.AppendInt(s.line, int64(n), 10), ' ')
-	s.line = append(s.drop.AppendUIDL(s.line, index(n)), "\r\n"...)
+// appendUIDL appends the unique-id listing of message number n.
+func (s *session) appendUIDL(dst []byte, n int) []byte {
+	dst = append(strconv.AppendInt(dst, int64(n), 10), ' ')
+	return append(s.drop.AppendUIDL(dst, index(n)), "\r\n"...)
 }
 
 // listing replies with a line for every message that is not marked: one appends
-// that of a message number to s.line. No line begins with a dot.
-func (s *session) listing(one func(n int)) Result {
+// that of a message number. No line begins with a dot.
+func (s *session) listing(one func(dst []byte, n int) []byte) Result {
 	n, octets := s.marks.totals()
-	s.line = append(s.line[:0], "+OK "...)
-	s.line = strconv.AppendInt(s.line, int64(n), 10)
-	s.line = append(s.line, " messages ("...)
-	s.line = strconv.AppendInt(s.line, octets, 10)
-	s.out.Write(append(s.line, " octets)\r\n"...))
+	line := strconv.AppendInt(append(s.out.Available(), "+OK "...), int64(n), 10)
+	line = strconv.AppendInt(append(line, " messages ("...), octets, 10)
+	s.out.Write(append(line, " octets)\r\n"...))
 	for n := 1; n <= s.drop.Len(); n++ {
 		if s.marks.deleted.has(index(n)) {
 			continue
 		}
-		s.line = s.line[:0]
-		one(n)
-		if _, err := s.out.Write(s.line); err != nil {
+		if _, err := s.out.Write(one(s.out.Available(), n)); err != nil {
 			return s.cutOff(EndWriteFailed, err)
 		}
 	}
-	s.out.WriteString(pop3wire.Terminator)
+	s.writeLine(".")
 	return OK
 }
 

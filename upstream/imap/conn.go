@@ -175,32 +175,45 @@ func hasFlag(flags []imap2.Flag, name string) bool {
 	return false
 }
 
-// sizes calls list for each message of set; the UIDs come in any order.
-func (c *conn) sizes(ctx context.Context, set imap2.UIDSet, list func(uid uint32, size int64)) error {
+// sizes calls list for each message of set, with its sequence number; they come
+// in any order.
+func (c *conn) sizes(ctx context.Context, set imap2.UIDSet, list func(number, uid uint32, size int64)) error {
 	return c.do(ctx, opList, c.store.o.ListTime, imapguard.Expect{List: list}, func() error {
 		return c.client.Fetch(set, &imap2.FetchOptions{UID: true, RFC822Size: true}).Close()
 	})
 }
 
-// search returns the UIDs that match, in any order, at most max of them. told is
-// false if the server answered OK and no more: so do some for nothing found
-// (iCloud), against RFC 3501 section 6.4.4, and so does one that did not look.
-func (c *conn) search(ctx context.Context, criteria *imap2.SearchCriteria, max int) (uids []uint32, told bool, err error) {
-	over := false
-	take := func(uid uint32) {
-		if over = over || len(uids) == max; !over {
-			uids = append(uids, uid)
+// search returns the UIDs that match. The server may tell at most max numbers and
+// ranges: one that tells more does not answer what it was asked. told is false
+// if the server answered OK and no more: so do some for nothing found (iCloud),
+// against RFC 3501 section 6.4.4, and so does one that did not look.
+func (c *conn) search(ctx context.Context, criteria *imap2.SearchCriteria, options *imap2.SearchOptions, max int) (found uidRanges, told bool, err error) {
+	n := 0
+	take := func(first, last uint32) {
+		if n++; n <= max {
+			found = found.add(first, last)
 		}
 	}
 	err = c.do(ctx, opSearch, c.store.o.ListTime, imapguard.Expect{Search: take}, func() error {
-		_, err := c.client.UIDSearch(criteria, nil).Wait()
+		_, err := c.client.UIDSearch(criteria, options).Wait()
 		told = c.guard.SawSearch()
 		return err
 	})
-	if err == nil && over {
+	if err == nil && n > max {
 		err = failf(upstream.Unavailable, opSearch, "the server finds more than %d messages", max)
 	}
-	return uids, told, err
+	return found.sorted(), told, err
+}
+
+// searchAll returns the UIDs of all messages: as ranges where the server has
+// ESEARCH (RFC 4731), else one by one.
+func (c *conn) searchAll(ctx context.Context, max int) (uidRanges, error) {
+	var options *imap2.SearchOptions
+	if c.caps["ESEARCH"] {
+		options = &imap2.SearchOptions{ReturnAll: true}
+	}
+	found, _, err := c.search(ctx, &imap2.SearchCriteria{}, options, max)
+	return found, err
 }
 
 // addFlag adds one flag to the messages of set.

@@ -7,8 +7,11 @@
 //   - Login connects, secures and authenticates. Where STARTTLS is required and
 //     not to be had, no credential is sent.
 //   - Open is EXAMINE (SELECT on servers whose EXAMINE does not fix UIDs) and one
-//     UID FETCH of sizes. The snapshot is what that announced: exactly EXISTS messages, ascending by UID. A list that is
-//     short is never shown; it fails the login.
+//     UID FETCH of sizes. The snapshot is what that announced: exactly EXISTS
+//     messages, ascending by UID. A list that is short is never shown; it fails
+//     the login. With Options.Cache, what is known of the mailbox from an earlier
+//     session is not asked for again, as far as UIDVALIDITY, UIDNEXT, EXISTS and
+//     the last known message prove that it still holds.
 //   - A unique-id is "<UIDVALIDITY>.<UID>" in decimal. This is a file format: it
 //     never changes.
 //   - Retrieve is UID FETCH BODY.PEEK[], streamed. TOP of a large message is

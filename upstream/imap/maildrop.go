@@ -152,7 +152,7 @@ func (m *maildrop) same(box mailbox) error {
 func (m *maildrop) sameSizes(ctx context.Context, at []int) error {
 	return chunks(m.uidsAt(at), func(set imap2.UIDSet, part []uint32) error {
 		var changed error
-		err := m.conn.sizes(ctx, set, func(uid uint32, octets int64) {
+		err := m.conn.sizes(ctx, set, func(_, uid uint32, octets int64) {
 			if i, ok := slices.BinarySearch(m.uids, uid); ok && m.octets[i] != octets {
 				changed = failf(upstream.Changed, opList, "message with UID %d had %d octets and has %d", uid, m.octets[i], octets)
 			}

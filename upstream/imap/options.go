@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/popgate/popgate/upstream/imap/imapguard"
+	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/readahead"
 )
 
@@ -61,11 +62,11 @@ type Options struct {
 	ListTime    time.Duration // to list a mailbox; 5 min
 	KeepAlive   time.Duration // between NOOPs while the POP3 client idles; 4 min
 
-	ReadAhead *readahead.Pool // room for messages fetched before they are asked for; nil: none
-
-	Guard  imapguard.Limits
-	Logger *slog.Logger // nil discards
-	Trace  Trace
+	ReadAhead *readahead.Pool  // room for messages fetched before they are asked for; nil: none
+	Cache     *listcache.Cache // keeps lists from one session to the next; may be nil, and shared by stores
+	Guard     imapguard.Limits
+	Logger    *slog.Logger // nil discards
+	Trace     Trace
 
 	// For tests; nil means the network.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
@@ -83,6 +84,8 @@ type Trace struct {
 	// ReadAhead says that of the messages fetched ahead so many were asked for,
 	// and so many were let go.
 	ReadAhead func(used, dropped int)
+	// Listed says how a mailbox was listed: one of Listings.
+	Listed func(how string)
 	// SeenFailed says that n messages could not be marked \Seen.
 	SeenFailed func(n int)
 }
@@ -91,6 +94,16 @@ type Trace struct {
 func Ops() []string {
 	return []string{opConnect, opLogin, opSelect, opList, opSearch, opFetch, opStore, opExpunge, opCopy, opMove, opNoop, opMailboxes}
 }
+
+// Listings lists the values of how that Trace.Listed gets.
+func Listings() []string { return []string{listedFull, listedUnchanged, listedAdded, listedRemoved} }
+
+const (
+	listedFull      = "full"      // every message
+	listedUnchanged = "unchanged" // none: as it was
+	listedAdded     = "added"     // those that came since
+	listedRemoved   = "removed"   // those that came since, and what of the others is left
+)
 
 const (
 	opConnect   = "connect"
@@ -181,6 +194,12 @@ func (t Trace) connection(delta int) {
 func (t Trace) readAhead(used, dropped int) {
 	if t.ReadAhead != nil && used+dropped > 0 {
 		t.ReadAhead(used, dropped)
+	}
+}
+
+func (t Trace) listed(how string) {
+	if t.Listed != nil {
+		t.Listed(how)
 	}
 }
 

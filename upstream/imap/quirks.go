@@ -44,7 +44,7 @@ func (m *maildrop) stillThere(ctx context.Context, i int) error {
 		return err
 	}
 	uid := imap2.UIDSetNum(imap2.UID(m.uids[i]))
-	found, _, err := m.conn.search(ctx, &imap2.SearchCriteria{UID: []imap2.UIDSet{uid}}, 2)
+	found, _, err := m.conn.search(ctx, &imap2.SearchCriteria{UID: []imap2.UIDSet{uid}}, nil, 2)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,9 @@
 package imap
 
 import (
+	"cmp"
+	"slices"
+
 	imap2 "github.com/emersion/go-imap/v2"
 )
 
@@ -45,4 +48,47 @@ func count(set imap2.UIDSet) uint64 {
 		n += hi - lo + 1
 	}
 	return n
+}
+
+// uidRanges is what a search found. It is never expanded: a range may hold any
+// number of UIDs that are not there.
+type uidRanges []uidRange
+
+type uidRange struct{ first, last uint32 }
+
+// add adds a range, to the one before it where that ends just before it.
+func (r uidRanges) add(first, last uint32) uidRanges {
+	if n := len(r); n > 0 && r[n-1].last < first && r[n-1].last+1 == first {
+		r[n-1].last = last
+		return r
+	}
+	return append(r, uidRange{first, last})
+}
+
+// sorted puts the ranges in ascending order, none within another's reach.
+func (r uidRanges) sorted() uidRanges {
+	slices.SortFunc(r, func(a, b uidRange) int { return cmp.Compare(a.first, b.first) })
+	out := r[:0]
+	for _, next := range r {
+		if n := len(out); n > 0 && next.first <= out[n-1].last {
+			out[n-1].last = max(out[n-1].last, next.last)
+		} else {
+			out = append(out, next)
+		}
+	}
+	return out
+}
+
+// has reports whether uid is in the ranges, which are sorted.
+func (r uidRanges) has(uid uint32) bool {
+	_, ok := slices.BinarySearchFunc(r, uid, func(e uidRange, uid uint32) int {
+		switch {
+		case e.last < uid:
+			return -1
+		case e.first > uid:
+			return 1
+		}
+		return 0
+	})
+	return ok
 }

@@ -100,7 +100,7 @@ func (u *update) run(ctx context.Context) error {
 	if !u.looked {
 		u.looked, u.found = true, len(there)
 	}
-	u.left = len(there)
+	u.settle(there, remove)
 	for round := 0; round < rounds && len(there) > 0; round++ {
 		failed := chunks(there, func(set imap2.UIDSet, part []uint32) error {
 			u.sent = true
@@ -110,12 +110,21 @@ func (u *update) run(ctx context.Context) error {
 		if there, err = u.look(ctx, remove.undone); err != nil {
 			return errors.Join(failed, err)
 		}
-		u.left = len(there)
+		u.settle(there, remove)
 		if failed != nil {
 			return failed
 		}
 	}
 	return nil
+}
+
+// settle takes note of which of the marked messages are left. The others are gone
+// for ever, unless they are flagged and no more.
+func (u *update) settle(there []uint32, remove removal) {
+	u.left = len(there)
+	if remove.undone == nil {
+		u.drop.forget(u.marked, there)
+	}
 }
 
 // look returns which of the marked messages are in the mailbox still, and match
@@ -128,16 +137,15 @@ func (u *update) look(ctx context.Context, undone *imap2.SearchCriteria) ([]uint
 		if undone != nil {
 			criteria.And(undone)
 		}
-		found, told, err := u.drop.conn.search(ctx, criteria, 2*len(part))
+		found, told, err := u.drop.conn.search(ctx, criteria, nil, 2*len(part))
 		if err != nil {
 			return err
 		}
 		if u.told = u.told || told; !u.told {
 			return failf(upstream.Unavailable, opSearch, "the server confirms SEARCH and does not say what it found")
 		}
-		slices.Sort(found)
-		for _, uid := range slices.Compact(found) {
-			if _, asked := slices.BinarySearch(part, uid); asked {
+		for _, uid := range part {
+			if found.has(uid) {
 				there = append(there, uid)
 			}
 		}

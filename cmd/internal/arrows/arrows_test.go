@@ -76,6 +76,8 @@ var table = []arrow{
 		why: "one package knows the library, so that it can be replaced"},
 	{name: "the_imap_client_has_one_user", from: all, except: []string{"./upstream/imap"}, never: []string{imap + "/imapclient/..."}, reach: direct,
 		why: "the traps of the library are known and guarded in one place"},
+	{name: "the_cache_file_has_one_user", from: all, except: []string{"./upstream/imap/listcache"}, never: []string{"go.etcd.io/..."}, reach: direct,
+		why: "what is read from a file is proved in one place"},
 	{name: "the_imap_server_is_for_the_demo", from: all, except: []string{"./cmd/internal/demo", "./upstream/imap/imaptest/..."}, never: []string{imap + "/imapserver/..."}, reach: direct,
 		why: "a gateway is no IMAP server"},
 	{name: "test_doubles_are_for_tests", from: all, except: []string{"./upstream/imap/imaptest/...", "./upstream/jmap/jmaptest/...", "./upstream/upstreamtest/...", "./upstream/memdrop/memdroptest"},

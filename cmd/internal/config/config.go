@@ -20,6 +20,7 @@ type Config struct {
 	Metrics   string        // host:port of the metrics listener; "" for none
 	Drain     time.Duration // how long sessions may go on after SIGTERM; 0 or more
 	Log       Log
+	Cache     Cache
 	Limits    Limits
 }
 
@@ -97,6 +98,12 @@ const (
 	LogJSON LogFormat = "json"
 )
 
+// Cache keeps the lists of mailboxes from one session to the next.
+type Cache struct {
+	Memory int64  // octets; 0 is no cache
+	File   string // keeps them over a restart; "" for none
+}
+
 // Limits bounds what clients and upstreams can take. In the fields that say
 // so, 0 is no limit.
 type Limits struct {
@@ -126,6 +133,7 @@ func Default() Config {
 		ReadAhead: ReadAhead{Session: 4 << 20, Total: 64 << 20},
 		Drain:     30 * time.Second,
 		Log:       Log{Format: LogAuto, Level: slog.LevelInfo},
+		Cache:     Cache{Memory: 64 << 20},
 		Limits: Limits{
 			Connections:           10_000,
 			ConnectionsPerAddress: 100,

@@ -23,6 +23,9 @@ func (l *loader) rules(c *Config) {
 	if c.Upstream.Bearer && !c.Upstream.JMAP && c.Upstream.Host != "" {
 		l.report(l.place("upstream.auth"), "upstream.auth", "bearer goes with jmap+https://, and not with %s; leave one of the two out", c.Upstream)
 	}
+	if c.Cache.File != "" && c.Cache.Memory == 0 && !l.refused("cache.memory") {
+		l.report(l.place("cache.file"), "cache.file", "there is no cache to keep: cache.memory is none; leave one of the two out")
+	}
 	l.certificates(c)
 }
 

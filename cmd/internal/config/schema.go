@@ -67,6 +67,10 @@ func schema(c *Config) []key {
 			choice("level", "log-level", &c.Log.Level, option("debug", slog.LevelDebug), option("info", slog.LevelInfo),
 				option("warn", slog.LevelWarn), option("error", slog.LevelError)),
 		}},
+		{name: "cache", keys: []key{
+			optional(octets, "memory", &c.Cache.Memory),
+			{name: "file", accepts: "a file name", file: true, set: text(&c.Cache.File)},
+		}},
 		{name: "limits", keys: []key{
 			number(1, 1_000_000)("connections", &l.Connections),
 			optional(number(1, 1_000_000), "connections-per-address", &l.ConnectionsPerAddress),

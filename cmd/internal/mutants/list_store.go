@@ -81,6 +81,25 @@ func store() []Mutant {
 			"if soundsTemporary(st.Text) {", "if false {"),
 		one("hiding_is_forgotten", "a message that was hidden is shown no more", "list.go",
 			"if box.hasHidden || m.store.o.Delete == Hide {", "if false {"),
+		one("a_known_list_is_believed", "a known list counts as far as the last message proves it", "list.go",
+			"whole = whole || int(number) == known.Len()", "whole = true"),
+		one("a_known_size_is_believed", "a known list of which one size is another counts for nothing", "list.go",
+			"another = another || octets != known.Octets[last]", "another = false"),
+		one("a_list_in_parts_need_not_add_up", "a list that lacks messages fails the login", "list.go",
+			"if l.over || left.Len()+len(l.uids) != int(box.exists) {", "if l.over {"),
+		one("UIDNEXT_is_taken_for_EXISTS", "a mailbox of which something went is listed without it", "list.go",
+			"case box.uidNext == known.UIDNext && int(box.exists) == known.Len():", "case box.uidNext == known.UIDNext:"),
+		one("a_known_list_outlives_its_mailbox", "a mailbox that was made anew is another one", "list.go",
+			"known == nil || known.UIDValidity != box.uidValidity ||", "known == nil ||"),
+		one("a_known_list_outlives_a_fall_of_UIDNEXT", "a mailbox whose UIDNEXT fell is another one", "list.go",
+			"|| box.uidNext < known.UIDNext:", "|| box.uidNext == 0:"),
+		one("two_users_share_a_list", "each user name has a list of its own", "list.go",
+			"o.Mailbox, m.creds.User)", "o.Mailbox, strings.ToLower(m.creds.User))"),
+		one("what_is_still_there_is_forgotten", "a known list lacks nothing that is there", "update.go",
+			"u.drop.forget(u.marked, there)", "u.drop.forget(u.marked, there[:0])"),
+		{"a_damaged_list_is_read", "what is read from a file is what was written", "./upstream/imap/listcache", []Edit{
+			{dir + "listcache/format.go", "checksum(k, b[:at]) != [sha256.Size]byte(b[at:])", "checksum(k, b[:at]) == checksum(k, nil)"},
+		}},
 	}
 }
 
@@ -100,6 +119,8 @@ func guard() []Mutant {
 			"\tif err == io.EOF {\n\t\treturn ErrCut\n\t}\n", ""),
 		one("BYE_is_passed_over", "nothing counts behind BYE", "scanner.go",
 			`if s.resp.status.Type == "BYE" && !s.resp.pass {`, "if false {"),
+		one("message_numbers_are_taken_for_UIDs", "a search that tells no UIDs finds nothing", "tapsearch.go",
+			"case s.word == wordOther || !s.uids:", "case s.word == wordOther:"),
 		{"buffer_kept_after_STARTTLS", "nothing that was sent before TLS is taken for sent under it", "./upstream/imap/imapguard", []Edit{
 			{dir + "dialogue.go", "\tif c.br.Buffered() > 0 {", "\tif false {"},
 			{dir + "dialogue.go", "\tc.br.Reset(&timedReader{c: c})\n", ""},

@@ -131,6 +131,7 @@ func TestFidelity(t *testing.T) {
 // fidelityWire holds every short text against the dot writer alone, cut in two
 // at every place and octet by octet.
 func fidelityWire(t *testing.T, total *fidelityCount) {
+	var buffers pop3wire.Buffers
 	list := append(fidelityTable(), fidelityExhaustive(proof.Pick(5, 6, 8))...)
 	for _, m := range list {
 		total.messages++
@@ -138,7 +139,8 @@ func fidelityWire(t *testing.T, total *fidelityCount) {
 		want := m.normalised()
 		for split := range len(m.body) + 1 {
 			var wire bytes.Buffer
-			w := pop3wire.NewDotWriter(&wire)
+			out := pop3wire.NewWriter(&wire, &buffers)
+			w := pop3wire.NewDotWriter(out)
 			io.WriteString(w, m.body[:split])
 			if split == 0 {
 				for i := range len(m.body) {
@@ -148,6 +150,7 @@ func fidelityWire(t *testing.T, total *fidelityCount) {
 				io.WriteString(w, m.body[split:])
 			}
 			w.Finish()
+			out.Flush()
 			if w.Octets() != int64(len(want)) {
 				t.Fatalf("%q is told to be %d octets, want %d", m.body, w.Octets(), len(want))
 			}

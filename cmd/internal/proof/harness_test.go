@@ -17,6 +17,7 @@ import (
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/imap/imaptest"
+	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/readahead"
 	"github.com/popgate/popgate/upstream/wrap"
 )
@@ -90,8 +91,13 @@ func newHarness(t testing.TB, o harnessOptions) *harness {
 	if o.Upstream != nil {
 		store.Dial = h.imap.DialWith(o.Upstream)
 	}
+	lists, err := listcache.New(listcache.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Cache = lists
 	var chain upstream.Store
-	chain, err := imap.New(store)
+	chain, err = imap.New(store)
 	if err != nil {
 		t.Fatal(err)
 	}

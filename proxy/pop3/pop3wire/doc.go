@@ -4,7 +4,8 @@
 //   - [Reader] reads command lines and SASL responses, each of bounded length.
 //   - [ParseCommand], [ParseNumber] and [ParseCount] take a line apart.
 //   - [AppendOK], [AppendErr] and their like make replies.
-//   - [DotWriter] sends message text as the multi-line response of RFC 1939
+//   - [Writer] gathers them, and sends what fits in one write.
+//   - [DotWriter] writes message text as the multi-line response of RFC 1939
 //     section 3, and [TopCut] says where a TOP ends.
 //
 // Invariants:

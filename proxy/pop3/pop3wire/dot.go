@@ -1,11 +1,8 @@
 package pop3wire
 
-import (
-	"bytes"
-	"io"
-)
+import "bytes"
 
-// A DotWriter sends message text as a multi-line response (RFC 1939 section 3).
+// A DotWriter writes message text as a multi-line response (RFC 1939 section 3).
 //
 // Line ends are made CRLF first: a bare LF gets its CR. Then every line that
 // begins with a dot gets one more. A bare CR is kept and begins no line, since
@@ -13,14 +10,12 @@ import (
 // All other octets pass as they are. Writes may cut the text anywhere; none of
 // them allocates.
 //
-// Errors of the destination are returned and kept: nothing is written after one.
-// Nothing but Finish writes the terminator. A DotWriter is not safe for
-// concurrent use.
+// Errors are those of the Writer. Nothing but Finish writes the terminator. A
+// DotWriter is not safe for concurrent use.
 type DotWriter struct {
-	dst    io.Writer
+	dst    *Writer
 	octets int64
 	state  dotState
-	err    error
 }
 
 // dotState is what was written last.
@@ -32,29 +27,21 @@ const (
 	afterCR
 )
 
-// In variables, so that no write has to make them: an interface call lets what
-// it is given escape.
-var (
-	oneDot  = []byte(".")
-	oneCR   = []byte("\r")
-	oneCRLF = []byte("\r\n")
-)
-
 // NewDotWriter returns a DotWriter to dst, at the beginning of a message.
-func NewDotWriter(dst io.Writer) *DotWriter { return &DotWriter{dst: dst} }
+func NewDotWriter(dst *Writer) *DotWriter { return &DotWriter{dst: dst} }
 
 // Octets returns the size of the text so far as RFC 1939 section 11 counts it:
 // with CRLF line ends, without the dots that were added. After an error it
 // does not count what failed.
 func (w *DotWriter) Octets() int64 { return w.octets }
 
-// Write sends p.
+// Write writes p.
 func (w *DotWriter) Write(p []byte) (int, error) {
 	done := 0 // p[:done] was passed on
 	for at := 0; at < len(p); {
 		if w.state == lineStart && p[at] == '.' {
 			w.pass(p[done:at])
-			w.put(oneDot)
+			w.dst.writeByte('.')
 			done = at
 		}
 		nl := bytes.IndexByte(p[at:], '\n')
@@ -68,41 +55,41 @@ func (w *DotWriter) Write(p []byte) (int, error) {
 		nl += at
 		if nl > at && p[nl-1] != '\r' || nl == at && w.state != afterCR {
 			w.pass(p[done:nl])
-			w.pass(oneCR)
+			w.passByte('\r')
 			done = nl
 		}
 		w.state = lineStart
 		at = nl + 1
 	}
 	w.pass(p[done:])
-	if w.err != nil {
-		return done, w.err
+	if w.dst.err != nil {
+		return done, w.dst.err
 	}
 	return len(p), nil
 }
 
-// Finish ends the last line if the text did not, and sends the terminator. It
-// is to be called once, and only if the text is complete.
+// Finish ends the last line if the text did not, and writes the terminator. It
+// is to be called once, and only if the text is complete. What it returns is no
+// proof that anything was sent: only Flush of the Writer is.
 func (w *DotWriter) Finish() error {
 	if w.state != lineStart {
-		w.pass(oneCRLF)
+		w.passByte('\r')
+		w.passByte('\n')
 		w.state = lineStart
 	}
-	w.put(oneDot)
-	w.put(oneCRLF)
-	return w.err
+	_, err := w.dst.Write(append(w.dst.Available(), terminator...))
+	return err
 }
 
-// pass writes octets that count, put such that do not.
+// pass writes octets of the text. The dots that are added do not count.
 func (w *DotWriter) pass(p []byte) {
-	w.put(p)
-	if w.err == nil {
+	if _, err := w.dst.Write(p); err == nil {
 		w.octets += int64(len(p))
 	}
 }
 
-func (w *DotWriter) put(p []byte) {
-	if w.err == nil && len(p) > 0 {
-		_, w.err = w.dst.Write(p)
+func (w *DotWriter) passByte(c byte) {
+	if w.dst.writeByte(c); w.dst.err == nil {
+		w.octets++
 	}
 }

@@ -15,13 +15,17 @@ import (
 func dotted(t testing.TB, pieces ...string) (string, int64) {
 	t.Helper()
 	var out bytes.Buffer
-	w := pop3wire.NewDotWriter(&out)
+	dst := pop3wire.NewWriter(&out, new(pop3wire.Buffers))
+	w := pop3wire.NewDotWriter(dst)
 	for _, p := range pieces {
 		if n, err := io.WriteString(w, p); n != len(p) || err != nil {
 			t.Fatalf("Write(%q) = %d, %v", p, n, err)
 		}
 	}
 	if err := w.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if err := dst.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	return out.String(), w.Octets()
@@ -86,25 +90,29 @@ func TestALineOfAMillionOctetsIsNotSplit(t *testing.T) {
 func TestNoTerminatorWithoutFinish(t *testing.T) {
 	for _, tt := range dotTable {
 		var out bytes.Buffer
-		io.WriteString(pop3wire.NewDotWriter(&out), tt.text)
+		dst := pop3wire.NewWriter(&out, new(pop3wire.Buffers))
+		io.WriteString(pop3wire.NewDotWriter(dst), tt.text)
+		dst.Flush()
 		if out.String() == ".\r\n" || strings.Contains(out.String(), "\n.\r\n") {
 			t.Errorf("%s: %q ends by itself", tt.name, out.String())
 		}
 	}
 }
 
-func TestNothingIsWrittenAfterAnError(t *testing.T) {
+// What the writer keeps of an error, the dot writer tells.
+func TestATextStopsAtAnError(t *testing.T) {
 	broken := errors.New("broken")
-	calls := 0
-	w := pop3wire.NewDotWriter(writerFunc(func(p []byte) (int, error) { calls++; return 0, broken }))
-	if _, err := io.WriteString(w, "a\n.\nb\n"); err != broken {
-		t.Errorf("Write: %v, want %v", err, broken)
+	w := pop3wire.NewDotWriter(pop3wire.NewWriter(writerFunc(func([]byte) (int, error) { return 0, broken }), new(pop3wire.Buffers)))
+	long := bytes.Repeat([]byte("a\n.\n"), pop3wire.BufferSize)
+	if n, err := w.Write(long); err != broken || n == len(long) {
+		t.Errorf("Write: %d of %d octets, %v, want %v", n, len(long), err, broken)
 	}
+	octets := w.Octets()
 	if err := w.Finish(); err != broken {
 		t.Errorf("Finish: %v, want %v", err, broken)
 	}
-	if calls != 1 || w.Octets() != 0 {
-		t.Errorf("%d calls, %d octets after the error", calls, w.Octets())
+	if octets > pop3wire.BufferSize || w.Octets() != octets {
+		t.Errorf("%d octets at the error, %d behind it", octets, w.Octets())
 	}
 }
 
@@ -113,7 +121,7 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestDotWriterDoesNotAllocate(t *testing.T) {
-	w := pop3wire.NewDotWriter(writerFunc(func(p []byte) (int, error) { return len(p), nil }))
+	w := pop3wire.NewDotWriter(pop3wire.NewWriter(io.Discard, new(pop3wire.Buffers)))
 	p := []byte("line\r\n.dot\r\nbare\n.bare dot\nend")
 	if n := testing.AllocsPerRun(100, func() { w.Write(p) }); n != 0 {
 		t.Errorf("%v allocations a write", n)
@@ -192,8 +200,7 @@ func BenchmarkDotWriter(b *testing.B) {
 		{"dots", strings.Repeat(".\r\n", 1<<15/3)},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
-			dst := bufio.NewWriter(io.Discard)
-			w := pop3wire.NewDotWriter(dst)
+			w := pop3wire.NewDotWriter(pop3wire.NewWriter(io.Discard, new(pop3wire.Buffers)))
 			p := []byte(bb.text)
 			b.SetBytes(int64(len(p)))
 			b.ReportAllocs()

@@ -16,8 +16,8 @@ const (
 	LoginDelay Code = "LOGIN-DELAY" // too soon after the last login
 )
 
-// Terminator ends a multi-line response (RFC 1939 section 3).
-const Terminator = ".\r\n"
+// terminator ends a multi-line response (RFC 1939 section 3).
+const terminator = ".\r\n"
 
 // AppendOK appends a positive reply. text is one line of printable ASCII, or
 // empty.

@@ -15,7 +15,8 @@
 //     ([Expect.Body], [Expect.Bodies]); where it is one, and its UID comes after it,
 //     the UID is put before.
 //   - Listings and search results never reach the library: they are read here,
-//     without allocation, and given to [Expect.List] and [Expect.Search].
+//     without allocation, and given to [Expect.List] and [Expect.Search]. The
+//     ranges of an ESEARCH (RFC 4731) are given as they are.
 //   - A CAPABILITY code behind the greeting is hidden: the library would loop over
 //     a malformed one, and go by it in how it removes messages.
 //   - Response codes are folded to upper case, and flags of illegal characters

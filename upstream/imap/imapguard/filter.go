@@ -9,14 +9,15 @@ import (
 type kind uint8
 
 const (
-	kindOther  kind = iota // of no use to anybody here
-	kindStatus             // tagged or untagged OK, NO, BAD, BYE, and "+"
-	kindFlags              // FLAGS, or OK [PERMANENTFLAGS ...]
-	kindList               // FETCH while a listing is under way
-	kindSearch             // SEARCH
-	kindBody               // FETCH of the awaited body
-	kindExists             // EXISTS
-	kindData               // LIST
+	kindOther   kind = iota // of no use to anybody here
+	kindStatus              // tagged or untagged OK, NO, BAD, BYE, and "+"
+	kindFlags               // FLAGS, or OK [PERMANENTFLAGS ...]
+	kindList                // FETCH while a listing is under way
+	kindSearch              // SEARCH
+	kindESearch             // ESEARCH
+	kindBody                // FETCH of the awaited body
+	kindExists              // EXISTS
+	kindData                // LIST
 )
 
 type response struct {
@@ -65,6 +66,8 @@ func classify(piece []byte, expect *Expect) response {
 	switch {
 	case equalFold(word, "SEARCH"):
 		return response{kind: kindSearch}
+	case equalFold(word, "ESEARCH"):
+		return response{kind: kindESearch, structured: true}
 	case equalFold(word, "FLAGS"):
 		return response{kind: kindFlags, pass: true}
 	case equalFold(word, "LIST"):

@@ -72,10 +72,10 @@ func (l Limits) withDefaults() Limits {
 // functions are called in the reader's goroutine, before the command's tagged
 // reply is passed on.
 type Expect struct {
-	List   func(uid uint32, size int64) // each FETCH with UID and RFC822.SIZE
-	Search func(uid uint32)             // each number of a SEARCH response
-	Body   uint32                       // the UID whose body is awaited; 0 for none
-	Bodies bool                         // the bodies of several messages are awaited
+	List   func(number, uid uint32, size int64) // each FETCH with UID and RFC822.SIZE; number is the sequence number
+	Search func(first, last uint32)             // each number or range of a SEARCH or ESEARCH response with UIDs; first <= last
+	Body   uint32                               // the UID whose body is awaited; 0 for none
+	Bodies bool                                 // the bodies of several messages are awaited
 }
 
 // Status is a status response of the server. Text is at most 200 octets of
@@ -107,7 +107,7 @@ type Conn struct {
 	status  Status
 	codes   []string
 	exists  bool     // an EXISTS came
-	search  bool     // a SEARCH came, with or without results
+	search  bool     // a SEARCH or ESEARCH came, with or without results
 	secrets [][]byte // beginnings of what no status text may repeat
 
 	expect atomic.Pointer[Expect]

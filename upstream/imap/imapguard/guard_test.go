@@ -44,16 +44,17 @@ func guard(input string, lim imapguard.Limits, one bool) *imapguard.Conn {
 
 func TestFilter(t *testing.T) {
 	type listed struct {
-		uid  uint32
-		size int64
+		number, uid uint32
+		size        int64
 	}
+	type span [2]uint32
 	for _, tt := range []struct {
 		name   string
 		expect string // "", "body", "list", "search"
 		in     string
 		out    string // what the library gets
 		list   []listed
-		search []uint32
+		search []span
 	}{
 		{name: "tagged_replies_pass", in: "T1 OK done\r\n", out: "T1 OK done\r\n"},
 		{name: "codes_are_folded", in: "T1 OK [read-only] done\r\n* ok [uidnext 7] x\r\n", out: "T1 OK [READ-ONLY] done\r\n* ok [UIDNEXT 7] x\r\n"},
@@ -79,26 +80,36 @@ func TestFilter(t *testing.T) {
 		{name: "listings_are_tapped", expect: "list",
 			in:   "* 1 FETCH (UID 7 RFC822.SIZE 120)\r\n* 2 FETCH (RFC822.SIZE 9223372036854775807 UID 4294967295)\r\n* 2 EXISTS\r\nT1 OK\r\n",
 			out:  "* 2 EXISTS\r\nT1 OK\r\n",
-			list: []listed{{7, 120}, {4294967295, 9223372036854775807}}},
+			list: []listed{{1, 7, 120}, {2, 4294967295, 9223372036854775807}}},
 		{name: "listings_with_other_items_are_tapped", expect: "list",
 			in:   "* 1 fetch (FLAGS (\\Seen \"(\") uid 7 MODSEQ (12) rfc822.size 120 X \"a)b\")\r\n* 2 FETCH (UID 8)\r\n* 3 FETCH (UID 9 RFC822.SIZE 5 X {2}\r\nab)\r\nT1 OK\r\n",
 			out:  "T1 OK\r\n",
-			list: []listed{{7, 120}}},
-		{name: "searches_are_tapped", expect: "search", in: "* SEARCH 5 4294967295  7\r\n* SEARCH\r\n* search 1 (MODSEQ 5)\r\nT1 OK\r\n", out: "T1 OK\r\n", search: []uint32{5, 4294967295, 7, 1}},
+			list: []listed{{1, 7, 120}}},
+		{name: "searches_are_tapped", expect: "search", in: "* SEARCH 5 4294967295  7\r\n* SEARCH\r\n* search 1 (MODSEQ 5)\r\nT1 OK\r\n", out: "T1 OK\r\n", search: []span{{5, 5}, {4294967295, 4294967295}, {7, 7}, {1, 1}}},
+		{name: "extended_searches_are_tapped", expect: "search",
+			in:     "* ESEARCH (TAG \"A)\\\" 1\") UID ALL 1:3,5,9:7 \r\n* esearch (tag {2}\r\n) ) uid count 4 all 4294967295\r\nT1 OK\r\n",
+			out:    "T1 OK\r\n",
+			search: []span{{1, 3}, {5, 5}, {7, 9}, {4294967295, 4294967295}}},
+		{name: "other_results_of_an_extended_search_are_passed_over", expect: "search",
+			in:     "* ESEARCH UID MIN 2 X (ALL 3 (4) \"ALL 5\") Y \"ALL 6\" ALLX 7 PARTIAL (1:2 8) ALL 9 MODSEQ 10\r\nT1 OK\r\n",
+			out:    "T1 OK\r\n",
+			search: []span{{9, 9}}},
+		{name: "message_numbers_are_no_uids", expect: "search", in: "* ESEARCH (TAG \"A1\") ALL 1:3\r\nT1 OK\r\n", out: "T1 OK\r\n"},
+		{name: "searches_are_swallowed_unasked", in: "* SEARCH 1\r\n* ESEARCH UID ALL x(\r\nT1 OK\r\n", out: "T1 OK\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, one := range []bool{false, true} {
 				c := guard(tt.in, imapguard.Limits{}, one)
 				var list []listed
-				var search []uint32
+				var search []span
 				e := imapguard.Expect{}
 				switch tt.expect {
 				case "body":
 					e.Body = 7
 				case "list":
-					e.List = func(uid uint32, size int64) { list = append(list, listed{uid, size}) }
+					e.List = func(number, uid uint32, size int64) { list = append(list, listed{number, uid, size}) }
 				case "search":
-					e.Search = func(uid uint32) { search = append(search, uid) }
+					e.Search = func(first, last uint32) { search = append(search, span{first, last}) }
 				}
 				c.Begin(e)
 				got, err := io.ReadAll(c)
@@ -117,22 +128,46 @@ func TestFilter(t *testing.T) {
 }
 
 func TestLongSearchResponsesAreTappedInPieces(t *testing.T) {
-	var in strings.Builder
-	in.WriteString("* SEARCH")
-	for i := 1; i <= 100_000; i++ {
-		fmt.Fprintf(&in, " %d", i)
+	for name, tt := range map[string]struct{ head, separator string }{
+		"SEARCH":  {"* SEARCH ", " "},
+		"ESEARCH": {`* ESEARCH (TAG "A1") UID ALL `, ","},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var in strings.Builder
+			for i := 1; i <= 200_000; i += 2 {
+				in.WriteString(tt.separator)
+				fmt.Fprint(&in, i)
+				if name == "ESEARCH" && i%3 == 0 {
+					fmt.Fprintf(&in, ":%d", i)
+				}
+			}
+			text := tt.head + in.String()[1:] + "\r\nT1 OK\r\n"
+			c := guard(text, imapguard.Limits{}, false)
+			next := uint32(1)
+			c.Begin(imapguard.Expect{Search: func(first, last uint32) {
+				if first != next || last != next {
+					t.Fatalf("got %d:%d, want %d", first, last, next)
+				}
+				next += 2
+			}})
+			if got, err := io.ReadAll(c); err != nil || string(got) != "T1 OK\r\n" || next != 200_001 || !c.SawSearch() {
+				t.Errorf("got %q, %v, up to %d, saw a search: %v", got, err, next, c.SawSearch())
+			}
+		})
 	}
-	in.WriteString("\r\nT1 OK\r\n")
-	c := guard(in.String(), imapguard.Limits{}, false)
-	next := uint32(1)
-	c.Begin(imapguard.Expect{Search: func(uid uint32) {
-		if uid != next {
-			t.Fatalf("got %d, want %d", uid, next)
+}
+
+// An answer is told from none, be there nothing found.
+func TestSawSearchMeansAnAnswer(t *testing.T) {
+	for in, want := range map[string]bool{
+		"T1 OK\r\n": false, "* SEARCH\r\nT1 OK\r\n": true, "* SEARCH 3\r\n": true, "* 3 EXISTS\r\n": false,
+		"* ESEARCH (TAG \"A1\") UID\r\n": true, "* ESEARCH (TAG \"A1\")\r\n": false, "* ESEARCH (TAG \"A1\") UID ALL 1\r\n": true,
+	} {
+		c := guard(in, imapguard.Limits{}, false)
+		c.Begin(imapguard.Expect{Search: func(uint32, uint32) {}})
+		if io.Copy(io.Discard, c); c.SawSearch() != want {
+			t.Errorf("SawSearch() = %v behind %q", !want, in)
 		}
-		next++
-	}})
-	if got, err := io.ReadAll(c); err != nil || string(got) != "T1 OK\r\n" || next != 100_001 {
-		t.Errorf("got %q, %v, up to %d", got, err, next)
 	}
 }
 
@@ -157,7 +192,7 @@ func TestViolationsEndTheConnection(t *testing.T) {
 		{"endless_text", &endless{"* OK ", "x"}, imapguard.Expect{}},
 		{"endless_tagged_text", &endless{"T1 OK ", "x"}, imapguard.Expect{}},
 		{"endless_unknown_response", &endless{"* X ", "x"}, imapguard.Expect{}},
-		{"endless_search", &endless{"* SEARCH ", "1 "}, imapguard.Expect{Search: func(uint32) {}}},
+		{"endless_search", &endless{"* SEARCH ", "1 "}, imapguard.Expect{Search: func(uint32, uint32) {}}},
 		{"endless_flood_of_lines", &endless{"", "* 1 EXISTS\r\n"}, imapguard.Expect{}},
 		{"endless_flood_of_swallowed_literals", &endless{"", "* X {3}\r\nabc\r\n"}, imapguard.Expect{}},
 		{"deep_parentheses", &endless{"* 1 FETCH (UID 7 BODYSTRUCTURE ", "("}, imapguard.Expect{}},
@@ -167,12 +202,21 @@ func TestViolationsEndTheConnection(t *testing.T) {
 		{"a_literal_of_over_63_bits", &endless{"* 1 FETCH (UID 7 BODY[] {99999999999999999999}\r\n", "x"}, imapguard.Expect{Body: 7}},
 		{"a_tagged_line_that_is_no_reply", &endless{"T1 FOO [CAPABILITY (x]\r\n", "x"}, imapguard.Expect{}},
 		{"a_line_end_in_a_quoted_string", &endless{"* 1 FETCH (UID 7 BODY[] \"abc\r\n", "x"}, imapguard.Expect{Body: 7}},
-		{"uid_zero", &endless{"* 1 FETCH (UID 0 RFC822.SIZE 5)\r\n", "x"}, imapguard.Expect{List: func(uint32, int64) {}}},
-		{"a_size_of_over_63_bits", &endless{"* 1 FETCH (UID 1 RFC822.SIZE 9223372036854775808)\r\n", "x"}, imapguard.Expect{List: func(uint32, int64) {}}},
-		{"a_negative_size", &endless{"* 1 FETCH (UID 1 RFC822.SIZE -5)\r\n", "x"}, imapguard.Expect{List: func(uint32, int64) {}}},
-		{"a_search_result_of_over_32_bits", &endless{"* SEARCH 4294967296\r\n", "x"}, imapguard.Expect{Search: func(uint32) {}}},
-		{"a_search_result_that_is_no_number", &endless{"* SEARCH 1 x\r\n", "x"}, imapguard.Expect{Search: func(uint32) {}}},
-		{"a_search_result_of_zero", &endless{"* SEARCH 0\r\n", "x"}, imapguard.Expect{Search: func(uint32) {}}},
+		{"uid_zero", &endless{"* 1 FETCH (UID 0 RFC822.SIZE 5)\r\n", "x"}, imapguard.Expect{List: func(uint32, uint32, int64) {}}},
+		{"a_size_of_over_63_bits", &endless{"* 1 FETCH (UID 1 RFC822.SIZE 9223372036854775808)\r\n", "x"}, imapguard.Expect{List: func(uint32, uint32, int64) {}}},
+		{"a_negative_size", &endless{"* 1 FETCH (UID 1 RFC822.SIZE -5)\r\n", "x"}, imapguard.Expect{List: func(uint32, uint32, int64) {}}},
+		{"a_search_result_of_over_32_bits", &endless{"* SEARCH 4294967296\r\n", "x"}, imapguard.Expect{Search: func(uint32, uint32) {}}},
+		{"a_search_result_that_is_no_number", &endless{"* SEARCH 1 x\r\n", "x"}, imapguard.Expect{Search: func(uint32, uint32) {}}},
+		{"an_endless_extended_search", &endless{"* ESEARCH UID ALL 1", ",1"}, imapguard.Expect{Search: func(uint32, uint32) {}}},
+		{"an_endless_name_in_an_extended_search", &endless{"* ESEARCH UID ", "x"}, imapguard.Expect{Search: func(uint32, uint32) {}}},
+		{"deep_parentheses_in_an_extended_search", &endless{"* ESEARCH UID X ", "("}, imapguard.Expect{Search: func(uint32, uint32) {}}},
+		{"a_range_to_zero", &endless{"* ESEARCH UID ALL 1:0\r\n", "x"}, imapguard.Expect{Search: func(uint32, uint32) {}}},
+		{"a_range_without_an_end", &endless{"* ESEARCH UID ALL 1:\r\n", "x"}, imapguard.Expect{Search: func(uint32, uint32) {}}},
+		{"a_range_of_three", &endless{"* ESEARCH UID ALL 1:2:3\r\n", "x"}, imapguard.Expect{Search: func(uint32, uint32) {}}},
+		{"a_range_of_over_32_bits", &endless{"* ESEARCH UID ALL 1:4294967296\r\n", "x"}, imapguard.Expect{Search: func(uint32, uint32) {}}},
+		{"a_range_to_the_last", &endless{"* ESEARCH UID ALL 1:*\r\n", "x"}, imapguard.Expect{Search: func(uint32, uint32) {}}},
+		{"a_message_number_of_over_32_bits", &endless{"* 4294967296 FETCH (UID 1 RFC822.SIZE 5)\r\n", "x"}, imapguard.Expect{List: func(uint32, uint32, int64) {}}},
+		{"a_search_result_of_zero", &endless{"* SEARCH 0\r\n", "x"}, imapguard.Expect{Search: func(uint32, uint32) {}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &stream{r: tt.in}
@@ -305,7 +349,7 @@ func FuzzRead(f *testing.F) {
 	for _, s := range []string{
 		"* 1 FETCH (UID 7 RFC822.SIZE 120)\r\nT1 OK\r\n", "* SEARCH 1 2 3\r\n", "* 1 FETCH (UID 7 BODY[] {3}\r\nabc)\r\n",
 		"* OK [PERMANENTFLAGS (\\Deleted \\*)] x\r\n", "* FLAGS (a b)\r\n", "* LIST (\\Trash) \"/\" {5}\r\nTrash\r\n", "+ go on\r\n", "* BYE x\r\n",
-		"* 1 FETCH (BODY[] \"a\\\"b\" UID 7)\r\n", "*", "{5}\r\n", "* 1 FETCH ((((((((((((((((((((((((\r\n",
+		"* ESEARCH (TAG \"A\") UID ALL 1:3,5 COUNT 4\r\n", "* 1 FETCH (BODY[] \"a\\\"b\" UID 7)\r\n", "*", "{5}\r\n", "* 1 FETCH ((((((((((((((((((((((((\r\n",
 	} {
 		for mode := range 3 {
 			f.Add([]byte(s), mode)
@@ -320,14 +364,19 @@ func FuzzRead(f *testing.F) {
 			case 0:
 				e.Body = 7
 			case 1:
-				e.List = func(uid uint32, size int64) {
+				e.List = func(number, uid uint32, size int64) {
 					if uid == 0 || size < 0 {
 						t.Fatalf("listed UID %d of %d octets", uid, size)
 					}
-					fmt.Fprintln(&tapped, uid, size)
+					fmt.Fprintln(&tapped, number, uid, size)
 				}
 			default:
-				e.Search = func(uid uint32) { fmt.Fprintln(&tapped, uid) }
+				e.Search = func(first, last uint32) {
+					if first == 0 || first > last {
+						t.Fatalf("found %d:%d", first, last)
+					}
+					fmt.Fprintln(&tapped, first, last)
+				}
 			}
 			c.Begin(e)
 			var out bytes.Buffer
@@ -350,7 +399,21 @@ func BenchmarkList(b *testing.B) {
 	for b.Loop() {
 		c := guard(in, imapguard.Limits{}, false)
 		n := 0
-		c.Begin(imapguard.Expect{List: func(uint32, int64) { n++ }})
+		c.Begin(imapguard.Expect{List: func(uint32, uint32, int64) { n++ }})
+		if io.Copy(io.Discard, c); n != 10_000 {
+			b.Fatal(n)
+		}
+	}
+}
+
+func BenchmarkExtendedSearch(b *testing.B) {
+	in := "* ESEARCH (TAG \"A1\") UID ALL " + strings.TrimSuffix(strings.Repeat("123456:123999,", 10_000), ",") + "\r\n"
+	b.SetBytes(int64(len(in)))
+	b.ReportAllocs()
+	for b.Loop() {
+		c := guard(in, imapguard.Limits{}, false)
+		n := 0
+		c.Begin(imapguard.Expect{Search: func(uint32, uint32) { n++ }})
 		if io.Copy(io.Discard, c); n != 10_000 {
 			b.Fatal(n)
 		}

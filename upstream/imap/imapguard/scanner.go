@@ -8,17 +8,16 @@ import (
 // scanner is the reader's place in the server's stream, which is a sequence of
 // responses: pieces of lines with literals between them.
 type scanner struct {
-	out      []byte // octets for the library, to be given out before anything else
-	rewrite  []byte // holds out where a line had to be changed
-	err      error  // sticky
-	literal  int64  // octets of the present literal that are still to come
-	inside   bool   // between the first piece of a response and its end
-	resp     response
-	octets   int // of this response, outside literals
-	syntax   syntax
-	bodies   int // literals of this response that were passed on as a body
-	inNumber bool
-	number   uint64 // a number of a SEARCH response, across pieces
+	out     []byte // octets for the library, to be given out before anything else
+	rewrite []byte // holds out where a line had to be changed
+	err     error  // sticky
+	literal int64  // octets of the present literal that are still to come
+	inside  bool   // between the first piece of a response and its end
+	resp    response
+	octets  int // of this response, outside literals
+	syntax  syntax
+	bodies  int       // literals of this response that were passed on as a body
+	search  searchTap // of this response
 }
 
 // Read serves go-imap's client.
@@ -80,12 +79,11 @@ func (c *Conn) next() error {
 		if whole && expect.List != nil && tapPlainLine(piece, expect.List) {
 			return nil
 		}
-		s.inside, s.octets, s.bodies, s.syntax = true, 0, 0, syntax{}
-		s.inNumber = false
+		s.inside, s.octets, s.bodies, s.syntax, s.search = true, 0, 0, syntax{}, searchTap{}
 		s.resp = classify(piece, expect)
 	}
 	s.octets += len(piece)
-	if s.resp.kind != kindSearch && s.octets > c.lim.Line {
+	if s.resp.kind != kindSearch && s.resp.kind != kindESearch && s.octets > c.lim.Line {
 		return violation("a response line of over %d octets", c.lim.Line)
 	}
 	literal, isLiteral := int64(0), false
@@ -133,7 +131,20 @@ func (c *Conn) act(piece []byte, first, whole bool, expect *Expect) error {
 			return nil
 		}
 		c.noteSearch()
-		return s.tapNumbers(piece, first, whole, expect.Search)
+		over, err := s.search.numbers(behindName(piece, first), expect.Search)
+		if over {
+			s.resp.kind = kindOther
+		}
+		return err
+	case kindESearch:
+		if expect.Search == nil {
+			return nil
+		}
+		err := s.search.results(behindName(piece, first), expect.Search)
+		if s.search.uids {
+			c.noteSearch()
+		}
+		return err
 	case kindFlags:
 		legalFlags(piece)
 	case kindExists:
@@ -152,6 +163,14 @@ func (c *Conn) act(piece []byte, first, whole bool, expect *Expect) error {
 	}
 	s.out = piece
 	return nil
+}
+
+// behindName cuts "* SEARCH" off the first piece of a response.
+func behindName(piece []byte, first bool) []byte {
+	if first {
+		_, piece = nextWord(piece[1:])
+	}
+	return piece
 }
 
 // enterLiteral decides about a literal of n octets.

@@ -4,13 +4,17 @@ import "math"
 
 // tapPlainLine takes exactly "* n FETCH (UID u RFC822.SIZE s)", the items in
 // either order, and reports whether it did. It is the fast path of a listing.
-func tapPlainLine(line []byte, list func(uid uint32, size int64)) bool {
+func tapPlainLine(line []byte, list func(number, uid uint32, size int64)) bool {
 	p := cursor{b: trimLineEnd(line)}
-	if !p.lit("* ") || !p.skipNumber() || !p.lit(" FETCH (") {
+	if !p.lit("* ") {
+		return false
+	}
+	number, ok := p.number()
+	if !ok || number > math.MaxUint32 || !p.lit(" FETCH (") {
 		return false
 	}
 	var uid, size uint64
-	var ok bool
+	ok = false
 	if p.lit("UID ") {
 		uid, ok = p.number()
 		ok = ok && p.lit(" RFC822.SIZE ")
@@ -27,16 +31,16 @@ func tapPlainLine(line []byte, list func(uid uint32, size int64)) bool {
 	if !ok || !p.lit(")") || len(p.b) != 0 || uid == 0 || uid > math.MaxUint32 || size > math.MaxInt64 {
 		return false
 	}
-	list(uint32(uid), int64(size))
+	list(uint32(number), uint32(uid), int64(size))
 	return true
 }
 
 // tapLine takes a FETCH line that has UID and RFC822.SIZE among other items,
 // and ignores one that lacks either: flag updates come in between.
-func tapLine(line []byte, list func(uid uint32, size int64)) error {
+func tapLine(line []byte, list func(number, uid uint32, size int64)) error {
 	p := cursor{b: trimLineEnd(line)}
 	p.lit("* ")
-	p.skipNumber()
+	number, _ := p.number()
 	p.lit(" ")
 	p.word() // FETCH in any case
 	p.lit(" ")
@@ -69,46 +73,14 @@ func tapLine(line []byte, list func(uid uint32, size int64)) error {
 	switch {
 	case !haveUID || !haveSize:
 		return nil
+	case number > math.MaxUint32:
+		return violation("a message number of over 32 bits")
 	case uid == 0 || uid > math.MaxUint32:
 		return violation("a UID that is no UID")
 	case size > math.MaxInt64:
 		return violation("a size of over 2^63 octets")
 	}
-	list(uint32(uid), int64(size))
-	return nil
-}
-
-// tapNumbers takes the numbers of a SEARCH response, which may come in many
-// pieces.
-func (s *scanner) tapNumbers(piece []byte, first, whole bool, search func(uid uint32)) error {
-	b := piece
-	if first { // behind "* SEARCH"
-		_, b = nextWord(b)
-		b = b[min(len("SEARCH"), len(b)):]
-	}
-	for _, c := range b {
-		switch {
-		case c >= '0' && c <= '9':
-			s.inNumber = true
-			if s.number = s.number*10 + uint64(c-'0'); s.number > math.MaxUint32 {
-				return violation("a UID of over 32 bits")
-			}
-			continue
-		case c == ' ' || c == '\r' || c == '\n':
-		case c == '(': // a MODSEQ that nobody asked for
-			s.resp.kind = kindOther
-			return nil
-		default:
-			return violation("a SEARCH response that holds no number")
-		}
-		if s.inNumber {
-			if s.number == 0 {
-				return violation("UID 0")
-			}
-			search(uint32(s.number))
-			s.inNumber, s.number = false, 0
-		}
-	}
+	list(uint32(number), uint32(uid), int64(size))
 	return nil
 }
 
@@ -135,11 +107,6 @@ func (p *cursor) number() (uint64, bool) {
 	}
 	p.b = p.b[i:]
 	return n, i > 0
-}
-
-func (p *cursor) skipNumber() bool {
-	_, ok := p.number()
-	return ok
 }
 
 func (p *cursor) word() []byte {

@@ -1,0 +1,160 @@
+package listcache
+
+import (
+	"container/list"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Options is what a Cache needs to know. Zero values of limits mean the
+// defaults.
+type Options struct {
+	Memory int64 // octets of lists kept in memory; 64 MiB
+
+	File       string // keeps the lists over a restart; "" for none
+	FileOctets int64  // of lists kept in the file, which takes up to four times that; 64 MiB
+
+	Logger *slog.Logger // nil discards
+}
+
+// refile is how often a list that does not change is written to the file again,
+// so that the file does not take it for one that nobody asks for.
+const refile = 24 * time.Hour
+
+// A Cache holds the lists of mailboxes, those that were used last. It is safe
+// for concurrent use. A nil Cache holds nothing.
+type Cache struct {
+	max  int64
+	file *file // nil without
+
+	mu      sync.Mutex
+	used    int64
+	entries map[Key]*list.Element // of *entry
+	order   *list.List            // the one used last in front
+}
+
+type entry struct {
+	key   Key
+	list  *List
+	filed time.Time // when the file was given it
+}
+
+// New makes a cache, and opens its file if one is named. An error says what to
+// do about the file.
+func New(o Options) (*Cache, error) {
+	if o.Memory <= 0 {
+		o.Memory = 64 << 20
+	}
+	if o.FileOctets <= 0 {
+		o.FileOctets = 64 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Cache{max: o.Memory, entries: map[Key]*list.Element{}, order: list.New()}
+	if o.File != "" {
+		var err error
+		if c.file, err = openFile(o.File, o.FileOctets, o.Logger); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Get returns the list of a mailbox, or nil. Without it in memory it is looked
+// for in the file.
+func (c *Cache) Get(k Key) *List {
+	if c == nil {
+		return nil
+	}
+	if l := c.fromMemory(k); l != nil || c.file == nil {
+		return l
+	}
+	l := c.file.get(k)
+	if l == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.entries[k]; ok { // put there meanwhile
+		return e.Value.(*entry).list
+	}
+	c.keep(k, l, time.Time{})
+	return l
+}
+
+func (c *Cache) fromMemory(k Key) *List {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, ok := c.entries[k]
+	if !ok {
+		return nil
+	}
+	c.order.MoveToFront(at)
+	e := at.Value.(*entry)
+	if c.file != nil && time.Since(e.filed) > refile {
+		e.filed = time.Now()
+		c.file.put(k, e.list)
+	}
+	return e.list
+}
+
+// Put keeps l, which nobody may write any more, as the list of a mailbox. One
+// that is larger than the whole cache is not kept in memory. The file is written
+// later.
+func (c *Cache) Put(k Key, l *List) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forget(k)
+	c.keep(k, l, time.Now())
+	if c.file != nil {
+		c.file.put(k, l)
+	}
+}
+
+// Drop forgets the list of a mailbox.
+func (c *Cache) Drop(k Key) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forget(k)
+	if c.file != nil {
+		c.file.put(k, nil)
+	}
+}
+
+// Close writes to the file what is to be written, and closes it. The cache goes
+// on in memory.
+func (c *Cache) Close() error {
+	if c == nil || c.file == nil {
+		return nil
+	}
+	return c.file.close()
+}
+
+// keep adds an entry, and takes out those that were not used for the longest
+// time until all fit.
+func (c *Cache) keep(k Key, l *List, filed time.Time) {
+	size := l.size()
+	if size > c.max {
+		return
+	}
+	for c.used+size > c.max {
+		c.forget(c.order.Back().Value.(*entry).key)
+	}
+	c.used += size
+	c.entries[k] = c.order.PushFront(&entry{k, l, filed})
+}
+
+func (c *Cache) forget(k Key) {
+	if at, ok := c.entries[k]; ok {
+		c.used -= c.order.Remove(at).(*entry).list.size()
+		delete(c.entries, k)
+	}
+}
