@@ -377,7 +377,7 @@ func TestMailboxes(t *testing.T) {
 // TestASnapshotIsSmall: 24 octets a message or less, with ids as Cyrus and Fastmail
 // make them and with UUIDs.
 func TestASnapshotIsSmall(t *testing.T) {
-	const n = 20_000
+	const n = 10_000
 	for name, id := range map[string]func(i int) string{
 		"cyrus": nil,
 		"uuid": func(i int) string {
