@@ -20,7 +20,7 @@ packages=(
 	gcc libc6-dev                                        # race detector
 	strace                                               # kills the gateway in the middle of a system call
 	dovecot-imapd dovecot-pop3d                          # Dovecot
-	cyrus-common sasl2-bin libsasl2-modules libsasl2-modules-db  # Cyrus
+	cyrus-common cyrus-caldav sasl2-bin libsasl2-modules libsasl2-modules-db  # Cyrus
 	courier-base courier-authlib courier-authlib-userdb  # Courier
 	bsdutils curl fetchmail mutt s-nail sylpheed xvfb    # clients; script(1) is mutt's terminal
 	python3 perl libio-socket-ssl-perl libauthen-sasl-perl

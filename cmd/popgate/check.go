@@ -76,6 +76,8 @@ func upstreamTLS(u config.Upstream) string {
 		return "TLS from the first octet"
 	case u.StartTLS:
 		return "STARTTLS"
+	case u.JMAP:
+		return "clear text"
 	}
 	return "STARTTLS, or clear text to a loopback address"
 }

@@ -12,7 +12,7 @@ type settings struct {
 	TLSKey         string   `placeholder:"FILE" help:"Private key of --tls-cert in PEM. Default: none."`
 	ClearTextLogin string   `placeholder:"WHERE" help:"Where a login without TLS is accepted: loopback or anywhere. Default: loopback."`
 
-	Upstream    string `placeholder:"URL" help:"The IMAP server: imap://HOST[:PORT] or imaps://HOST[:PORT]. Ports default to 143 and 993. Required, here or in the file."`
+	Upstream    string `placeholder:"URL" help:"The IMAP or JMAP server: imap://HOST[:PORT], imaps://HOST[:PORT] or jmap+https://HOST[:PORT]. Ports default to 143, 993 and 443. Required, here or in the file."`
 	UpstreamCA  string `placeholder:"FILE" help:"Trust the certificates in this PEM file upstream. Default: those of the system."`
 	UpstreamTLS string `placeholder:"HOW" help:"For imap://: auto (plain to a loopback address, STARTTLS required elsewhere) or starttls (required everywhere). Default: auto."`
 	Mailbox     string `placeholder:"NAME" help:"The mailbox that POP3 shows. Default: INBOX."`

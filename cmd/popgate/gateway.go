@@ -66,7 +66,7 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 	if err != nil {
 		return nil, err
 	}
-	g.metrics = metrics.New(build, labelSets(g.names))
+	g.metrics = metrics.New(build, labelSets(g.names, ops(g.cfg.Upstream)))
 	if g.cache, err = newCache(cfg.Cache, log); err != nil {
 		return nil, err
 	}

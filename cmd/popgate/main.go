@@ -44,7 +44,7 @@ type commands struct {
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
-const description = `A POP3 gateway in front of IMAP mailboxes. A mail program that speaks POP3 reads and deletes the mail of an IMAP account; its user name and password are used at the IMAP server as they are.
+const description = `A POP3 gateway in front of IMAP and JMAP mailboxes. A mail program that speaks POP3 reads and deletes the mail of an account; its user name and password are used at the mail server as they are.
 
 To see it at work:
 

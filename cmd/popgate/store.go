@@ -10,6 +10,7 @@ import (
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/imap/listcache"
+	"github.com/popgate/popgate/upstream/jmap"
 	"github.com/popgate/popgate/upstream/readahead"
 	"github.com/popgate/popgate/upstream/wrap"
 )
@@ -26,36 +27,20 @@ func newCache(c config.Cache, log *slog.Logger) (*listcache.Cache, error) {
 // the configuration lets them.
 const waitingConns = 256
 
-// newStore builds the IMAP mailboxes and what is wrapped around them. From the
-// outside to the inside: the lock, the limits, the contract, the store. The
-// function it returns lets go of the connections that wait for a next session.
+// newStore builds the mailboxes and what is wrapped around them. From the outside
+// to the inside: the lock, the limits, the contract, the store. The function it
+// returns lets go of the connections that wait for a next session.
 func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
-	u := cfg.Upstream
-	roots, err := u.Roots()
-	if err != nil {
-		return nil, nil, err
+	var mailboxes interface {
+		upstream.Store
+		Close() error
 	}
-	options := imap.Options{
-		Host:        u.Host,
-		Port:        u.Port,
-		Security:    security(u),
-		TLS:         &tls.Config{RootCAs: roots, ServerName: u.ServerName, MinVersion: tls.VersionTLS12},
-		Mailbox:     u.Mailbox,
-		Trash:       u.Trash,
-		Delete:      policy(cfg.Delete),
-		MaxMessages: cfg.Limits.MailboxMessages,
-		DialTime:    cfg.Limits.UpstreamConnectTime,
-		ReadAhead:   readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
-		Cache:       cache,
-		Reuse:       u.Reuse,
-		ReuseMax:    waitingConns,
-		Logger:      log,
-		Trace:       imapTrace(m),
+	var err error
+	if cfg.Upstream.JMAP {
+		mailboxes, err = newJMAP(cfg, m, log)
+	} else {
+		mailboxes, err = newIMAP(cfg, cache, m, log)
 	}
-	if options.MaxMessages == 0 {
-		options.MaxMessages = math.MaxInt32 // no limit: more than a POP3 message number is likely to be
-	}
-	mailboxes, err := imap.New(options)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -71,6 +56,80 @@ func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log
 	return store, mailboxes.Close, nil
 }
 
+// ops are the requests that the store traces.
+func ops(u config.Upstream) []string {
+	if u.JMAP {
+		return jmap.Ops()
+	}
+	return imap.Ops()
+}
+
+// upstreamConfig is the TLS of the connection to the mail service.
+func upstreamConfig(u config.Upstream) (*tls.Config, error) {
+	roots, err := u.Roots()
+	return &tls.Config{RootCAs: roots, ServerName: u.ServerName, MinVersion: tls.VersionTLS12}, err
+}
+
+// mailboxMessages is the limit on a mailbox. No limit is more than a POP3 message
+// number is likely to be.
+func mailboxMessages(l config.Limits) int {
+	if l.MailboxMessages == 0 {
+		return math.MaxInt32
+	}
+	return l.MailboxMessages
+}
+
+func newIMAP(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (*imap.Store, error) {
+	u := cfg.Upstream
+	secure, err := upstreamConfig(u)
+	if err != nil {
+		return nil, err
+	}
+	return imap.New(imap.Options{
+		Host:        u.Host,
+		Port:        u.Port,
+		Security:    security(u),
+		TLS:         secure,
+		Mailbox:     u.Mailbox,
+		Trash:       u.Trash,
+		Delete:      policy(cfg.Delete),
+		MaxMessages: mailboxMessages(cfg.Limits),
+		DialTime:    cfg.Limits.UpstreamConnectTime,
+		ReadAhead:   readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
+		Cache:       cache,
+		Reuse:       u.Reuse,
+		ReuseMax:    waitingConns,
+		Logger:      log,
+		Trace:       imapTrace(m),
+	})
+}
+
+func newJMAP(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (*jmap.Store, error) {
+	u := cfg.Upstream
+	secure, err := upstreamConfig(u)
+	if err != nil {
+		return nil, err
+	}
+	options := jmap.Options{
+		URL:         "https://" + u.Address(),
+		TLS:         secure,
+		Mailbox:     u.Mailbox,
+		Trash:       u.Trash,
+		Delete:      jmapPolicy(cfg.Delete),
+		MaxMessages: mailboxMessages(cfg.Limits),
+		DialTime:    cfg.Limits.UpstreamConnectTime,
+		Logger:      log,
+		Trace:       jmapTrace(m),
+	}
+	if !u.TLS {
+		options.URL = "http://" + u.Address()
+	}
+	if u.Bearer {
+		options.Auth = jmap.Bearer
+	}
+	return jmap.New(options)
+}
+
 func security(u config.Upstream) imap.Security {
 	switch {
 	case u.TLS:
@@ -79,6 +138,16 @@ func security(u config.Upstream) imap.Security {
 		return imap.StartTLS
 	}
 	return imap.Auto
+}
+
+func jmapPolicy(d config.Delete) jmap.Policy {
+	switch d {
+	case config.Trash:
+		return jmap.Trash
+	case config.Hide:
+		return jmap.Hide
+	}
+	return jmap.Expunge
 }
 
 // policy says how the store deletes. Under refuse the engine lets no deletion

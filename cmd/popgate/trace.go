@@ -8,11 +8,12 @@ import (
 	"github.com/popgate/popgate/proxy/pop3"
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
+	"github.com/popgate/popgate/upstream/jmap"
 )
 
 // labelSets collects the closed sets of label values from the packages that
-// own the words.
-func labelSets(listeners []string) metrics.Sets {
+// own the words. ops are those of the store.
+func labelSets(listeners, ops []string) metrics.Sets {
 	results := []string{"ok"}
 	for _, k := range upstream.Kinds() {
 		results = append(results, k.String())
@@ -24,7 +25,7 @@ func labelSets(listeners []string) metrics.Sets {
 		Statuses:   words(pop3.Results()),
 		Mechanisms: pop3.Mechanisms(),
 		Logins:     pop3.LoginResults(),
-		Ops:        imap.Ops(),
+		Ops:        ops,
 		Results:    results,
 		Listings:   imap.Listings(),
 		Rejections: append(words(proxy.Rejections()), rejectedHandshake),
@@ -74,4 +75,8 @@ func pop3Trace(m *metrics.Metrics) pop3.Trace {
 
 func imapTrace(m *metrics.Metrics) imap.Trace {
 	return imap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead, Reused: m.UpstreamReused}
+}
+
+func jmapTrace(m *metrics.Metrics) jmap.Trace {
+	return jmap.Trace{Request: m.Request, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed}
 }

@@ -12,7 +12,7 @@ func rows() []row {
 		return row{id, goal, []string{"go", "test", "-count=1", "-timeout=24h", "-run", "^(" + pattern + ")$", "./cmd/internal/proof"}}
 	}
 	return []row{
-		test("M1", "TestUpstreamCutMatrix", "upstream cut at every octet of a session of 40 commands, both directions, FIN, RST and stall, with UIDPLUS, without, and with MOVE: 0 wrong terminators, unmarked deletions, false +OK, panics, leaks; each run ends within 60 s simulated; over 200,000 runs under 10 min"),
+		test("M1", "TestUpstreamCutMatrix|TestJMAPCutMatrix", "upstream cut at every octet of a session of 40 commands, both directions, FIN, RST and stall, with UIDPLUS, without, with MOVE, and over JMAP: 0 wrong terminators, unmarked deletions, false +OK, panics, leaks; each run ends within 60 s simulated; over 200,000 runs under 10 min"),
 		test("M2", "TestClientCutMatrix|TestPipelinedStreamCut", "client cut at every octet of the same session: deletion if and only if the complete QUIT line was delivered"),
 		test("M3", "TestTorture", "every I/O call failed once, 4 kinds of error: 0 violations, 0 leaks"),
 		test("M4", "TestKillAtEveryStep|TestKillAtRandomSyscalls", "SIGKILL at every step and at 1,000 random system calls: 0 unmarked deletions, next login within 1 s of the restart, the same unique-ids"),

@@ -12,10 +12,11 @@ import (
 
 // Cyrus starts a private Cyrus under the given name. unpacked is a folder into
 // which the package cyrus-imapd was unpacked: it cannot be installed beside
-// Dovecot. The rest comes from the packages cyrus-common and sasl2-bin.
+// Dovecot. The rest comes from the packages cyrus-common, cyrus-caldav, which has the
+// HTTP service, and sasl2-bin. The users are the same over IMAP and JMAP.
 func (l *Lab) Cyrus(ctx context.Context, name, unpacked string) (*Server, error) {
 	s := &Server{Name: "cyrus"}
-	err := freePorts(&s.IMAP, &s.IMAPS)
+	err := freePorts(&s.IMAP, &s.IMAPS, &s.HTTP, &s.HTTPS)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func (l *Lab) Cyrus(ctx context.Context, name, unpacked string) (*Server, error)
 	s.LogFile = filepath.Join(dir, "log")
 	for file, text := range map[string]string{
 		conf:     fmt.Sprintf(cyrusConf, dir, l.tls.chain, l.tls.key),
-		services: fmt.Sprintf(cyrusServices, imapd, conf, s.IMAP, s.IMAPS),
+		services: fmt.Sprintf(cyrusServices, imapd, conf, s.IMAP, s.IMAPS, s.HTTP, s.HTTPS),
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			return nil, err
@@ -55,7 +56,7 @@ func (l *Lab) Cyrus(ctx context.Context, name, unpacked string) (*Server, error)
 		return nil, err
 	}
 	s.procs = append(s.procs, p)
-	return s, s.await(ctx, s.IMAP, s.IMAPS)
+	return s, s.await(ctx, s.IMAP, s.IMAPS, s.HTTP, s.HTTPS)
 }
 
 // cyrusUsers fills a SASL database. saslpasswd2 takes one user a run.
@@ -119,6 +120,9 @@ delete_mode: immediate
 tls_server_cert: %[2]s
 tls_server_key: %[3]s
 tls_session_timeout: 0
+conversations: 1
+httpmodules: jmap
+jmap_nonstandard_extensions: no
 `
 
 const cyrusServices = `START {
@@ -127,6 +131,8 @@ const cyrusServices = `START {
 SERVICES {
   imap  cmd="%[1]s -C %[2]s -U 30" listen="%[3]s" prefork=0 maxchild=60
   imaps cmd="%[1]s -C %[2]s -s -U 30" listen="%[4]s" prefork=0 maxchild=60
+  http  cmd="/usr/lib/cyrus/bin/httpd -C %[2]s -U 30" listen="%[5]s" prefork=0 maxchild=60
+  https cmd="/usr/lib/cyrus/bin/httpd -C %[2]s -s -U 30" listen="%[6]s" prefork=0 maxchild=60
 }
 EVENTS {
 }

@@ -65,6 +65,8 @@ type Server struct {
 	Version string // of the Debian package
 	IMAP    string // host:port, clear text and STARTTLS
 	IMAPS   string // host:port, TLS from the first octet
+	HTTP    string // host:port, JMAP in clear text, Cyrus only
+	HTTPS   string // host:port, JMAP over TLS
 	POP3    string // the server's own POP3 service, Dovecot only
 	POP3S   string
 	LogFile string

@@ -61,12 +61,14 @@ func (b *bench) start(t *testing.T, name string) *station {
 	ctx := context.Background() // the servers outlive the test's context by their cleanup
 	var s *lab.Server
 	var err error
-	unpacked := filepath.Join(b.Dir(), "unpacked", name)
+	unpacked := filepath.Join(b.Dir(), "unpacked", strings.TrimSuffix(name, "-jmap"))
 	switch name {
 	case "dovecot":
 		s, err = b.Dovecot(ctx, name, lab.DovecotOptions{})
-	case "cyrus":
-		s, err = b.Cyrus(ctx, name, unpacked)
+	case "cyrus", overJMAP:
+		if s, err = b.Cyrus(ctx, name, unpacked); err == nil {
+			s.Name = name
+		}
 	case "courier":
 		var debs []string
 		if debs, err = filepath.Glob(filepath.Join(b.Dir(), "debs", "courier-imap_*.deb")); err == nil && len(debs) != 1 {
@@ -180,6 +182,14 @@ func (s *station) account(t *testing.T) (user, pass string, n int) {
 	}
 	user, pass = lab.User(s.next)
 	return user, pass, s.next
+}
+
+// upstream is the URL of the server for the gateway.
+func (s *station) upstream() string {
+	if s.Name == overJMAP {
+		return "jmap+http://" + s.HTTP
+	}
+	return "imap://" + s.IMAP
 }
 
 // judge opens the server's own view of a user's mail.

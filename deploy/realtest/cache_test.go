@@ -19,7 +19,7 @@ import (
 // A mailbox that another client changes between sessions and during them: a
 // store that knows its list shows the same as one that lists it in full.
 func TestCache(t *testing.T) {
-	for _, server := range servers {
+	for _, server := range imapServers {
 		t.Run(server, func(t *testing.T) {
 			b := newBench(t, "what is known of a mailbox, over "+server)
 			if b.front != "" {

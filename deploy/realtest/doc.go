@@ -1,10 +1,10 @@
 // Package realtest holds the tests of popgate against real mail servers with
 // real POP3 clients. It has no code of its own outside its tests.
 //
-// The servers are Dovecot, Cyrus and Courier (package lab); the clients are
-// curl, fetchmail, mutt, s-nail, Sylpheed, Python's poplib, Perl's Net::POP3
-// and Jakarta Mail, each without TLS, with STLS and with TLS from the first
-// octet. What a deletion left behind is judged by the server itself, read over
+// The servers are Dovecot, Cyrus and Courier (package lab), Cyrus both over IMAP
+// and over JMAP; the clients are curl, fetchmail, mutt, s-nail, Sylpheed, Python's
+// poplib, Perl's Net::POP3 and Jakarta Mail, each without TLS, with STLS and with
+// TLS from the first octet. What a deletion left behind is judged by the server itself, read over
 // IMAP with code that shares nothing with the gateway.
 //
 // The tests run where POPGATE_LAB names a folder that deploy/test.sh prepared:

@@ -34,7 +34,7 @@ func (s *station) serve(t *testing.T) *front {
 		}
 		return &front{pop3: s.POP3, pop3s: s.POP3S, stop: func(*testing.T) {}}
 	}
-	return s.bench.gateway(t, s.Name, "--upstream", "imap://"+s.IMAP)
+	return s.bench.gateway(t, s.Name, "--upstream", s.upstream())
 }
 
 // gateway starts popgate with these flags besides its listeners, waits until it

@@ -10,7 +10,13 @@ import (
 	"github.com/popgate/popgate/deploy/lab"
 )
 
-var servers = []string{"dovecot", "cyrus", "courier"}
+// servers are what the gateway stands before. The last is Cyrus over JMAP.
+var (
+	imapServers = []string{"dovecot", "cyrus", "courier"}
+	servers     = append(slices.Clone(imapServers), overJMAP)
+)
+
+const overJMAP = "cyrus-jmap"
 
 // Every client, over every server, in every mode: fetches all and leaves it
 // there, byte for byte; fetches nothing on its second visit; deletes what it

@@ -20,6 +20,7 @@ type rule struct {
 	name  string
 	flags []string
 	only  string // "" or the one server that it is about
+	imap  bool   // it is about IMAP, and not about JMAP
 	run   func(t *testing.T, r *scene)
 }
 
@@ -45,15 +46,15 @@ func TestRules(t *testing.T) {
 			report.guard(t, server, "", "")
 			t.Parallel()
 			s := b.start(t, server)
-			defaults := b.gateway(t, server, "--upstream", "imap://"+s.IMAP)
+			defaults := b.gateway(t, server, "--upstream", s.upstream())
 			for _, r := range slices.Concat(readingRules, deletingRules, upstreamRules) {
-				if r.only != "" && r.only != server {
+				if r.only != "" && r.only != server || r.imap && server == overJMAP {
 					continue
 				}
 				report.leaf(t, server, "rules", "", r.name, func(t *testing.T) {
 					front := defaults
 					if r.flags != nil {
-						front = b.gateway(t, server, append([]string{"--upstream", "imap://" + s.IMAP}, r.flags...)...)
+						front = b.gateway(t, server, append([]string{"--upstream", s.upstream()}, r.flags...)...)
 					}
 					defer func() {
 						if t.Failed() {

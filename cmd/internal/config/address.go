@@ -35,10 +35,19 @@ func (u Upstream) Address() string { return net.JoinHostPort(u.Host, strconv.Ito
 
 // String returns the URL of the service, with its port.
 func (u Upstream) String() string {
-	if u.TLS {
-		return "imaps://" + u.Address()
+	return u.scheme() + "://" + u.Address()
+}
+
+func (u Upstream) scheme() string {
+	switch {
+	case u.JMAP && u.TLS:
+		return "jmap+https"
+	case u.JMAP:
+		return "jmap+http"
+	case u.TLS:
+		return "imaps"
 	}
-	return "imap://" + u.Address()
+	return "imap"
 }
 
 func loopbackHost(host string) bool {
@@ -80,7 +89,7 @@ func addListen(to *[]Listen, s string) error {
 }
 
 func setUpstream(to *Upstream, s string) error {
-	var secure bool
+	var jmap, secure bool
 	var defaultPort uint16
 	scheme, rest, _ := strings.Cut(s, "://")
 	switch strings.ToLower(scheme) {
@@ -88,6 +97,10 @@ func setUpstream(to *Upstream, s string) error {
 		defaultPort = 143
 	case "imaps":
 		secure, defaultPort = true, 993
+	case "jmap+http":
+		jmap, defaultPort = true, 80
+	case "jmap+https":
+		jmap, secure, defaultPort = true, true, 443
 	default:
 		return errValue
 	}
@@ -98,7 +111,10 @@ func setUpstream(to *Upstream, s string) error {
 	if host == "" || port == 0 {
 		return errValue
 	}
-	to.Host, to.Port, to.TLS = host, port, secure
+	if jmap && !secure && !loopbackHost(host) {
+		return errors.New("jmap+http:// sends passwords in clear text and is for loopback addresses alone")
+	}
+	to.JMAP, to.Host, to.Port, to.TLS = jmap, host, port, secure
 	return nil
 }
 

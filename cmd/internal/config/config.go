@@ -10,7 +10,7 @@ import (
 type Config struct {
 	Listen    []Listen      // where POP3 clients connect; at least one
 	TLS       TLS           // for pop3s:// and for STLS
-	Upstream  Upstream      // the IMAP service
+	Upstream  Upstream      // the IMAP or JMAP service
 	Delete    Delete        // what a deletion does upstream
 	Seen      bool          // mark as read what was retrieved
 	ClearText bool          // accept logins without TLS from anywhere
@@ -37,18 +37,21 @@ func (t TLS) Given() bool { return t.Cert != "" }
 // TLSVersion is a protocol version as crypto/tls numbers it.
 type TLSVersion uint16
 
-// Upstream is the IMAP service behind the gateway.
+// Upstream is the IMAP or JMAP service behind the gateway.
 type Upstream struct {
+	JMAP bool   // JMAP over HTTP, and not IMAP
 	Host string // name or address, IPv6 without brackets
 	Port uint16
-	// TLS is imaps://: TLS from the first octet. Without it the connection to
-	// a loopback address stays plain and any other needs STARTTLS.
+	// TLS is imaps:// and jmap+https://: TLS from the first octet. Without it the
+	// connection to a loopback address stays plain; to any other IMAP needs STARTTLS,
+	// and JMAP is refused.
 	TLS        bool
 	StartTLS   bool   // STARTTLS to a loopback address too; never with TLS
 	CA         string // PEM file of the roots to trust; "" for the system's
 	ServerName string // name expected in the certificate; "" for Host
+	Bearer     bool   // JMAP: the secret is a token, and not a password
 	Mailbox    string
-	Trash      string // "" for the mailbox with the \Trash special use
+	Trash      string // "" for the mailbox with the \Trash special use, or the role trash
 	// Reuse is how long after its login a connection may serve further sessions of
 	// the same account and password; 0 for one session only.
 	Reuse time.Duration

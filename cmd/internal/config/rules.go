@@ -14,8 +14,17 @@ func (l *loader) rules(c *Config) {
 	if c.Upstream.Host == "" {
 		l.missing("upstream.url", "upstream", "imaps://imap.example.net", "upstream: {url: %s}")
 	}
-	if c.Upstream.TLS && c.Upstream.StartTLS {
-		l.report(l.place("upstream.tls"), "upstream.tls", "starttls goes with imap://, and %s has TLS from the start; leave one of the two out", c.Upstream)
+	switch u := c.Upstream; {
+	case u.StartTLS && u.JMAP:
+		l.report(l.place("upstream.tls"), "upstream.tls", "starttls goes with imap://, and not with %s; leave one of the two out", u)
+	case u.StartTLS && u.TLS:
+		l.report(l.place("upstream.tls"), "upstream.tls", "starttls goes with imap://, and %s has TLS from the start; leave one of the two out", u)
+	}
+	if c.Upstream.Bearer && !c.Upstream.JMAP && c.Upstream.Host != "" {
+		l.report(l.place("upstream.auth"), "upstream.auth", "bearer goes with jmap+https://, and not with %s; leave one of the two out", c.Upstream)
+	}
+	if c.Upstream.Reuse > 0 && c.Upstream.JMAP {
+		l.report(l.place("upstream.reuse"), "upstream.reuse", "reuse goes with imap:// and imaps://; over HTTP connections are kept anyway; leave it out")
 	}
 	if c.Cache.File != "" && c.Cache.Memory == 0 && !l.refused("cache.memory") {
 		l.report(l.place("cache.file"), "cache.file", "there is no cache to keep: cache.memory is none; leave one of the two out")

@@ -38,10 +38,11 @@ func schema(c *Config) []key {
 			choice("min-version", "", &c.TLS.MinVersion, option("1.2", TLS12), option("1.3", TLS13)),
 		}},
 		{name: "upstream", keys: []key{
-			{name: "url", flag: "upstream", accepts: "imap://HOST[:PORT] or imaps://HOST[:PORT]",
+			{name: "url", flag: "upstream", accepts: "imap://HOST[:PORT], imaps://HOST[:PORT] or jmap+https://HOST[:PORT]",
 				set: func(s string) error { return setUpstream(&c.Upstream, s) }},
 			choice("tls", "upstream-tls", &c.Upstream.StartTLS, option("auto", false), option("starttls", true)),
 			{name: "ca", flag: "upstream-ca", accepts: "a PEM file", file: true, set: text(&c.Upstream.CA)},
+			choice("auth", "", &c.Upstream.Bearer, option("basic", false), option("bearer", true)),
 			{name: "server-name", accepts: "the name in the server's certificate", set: text(&c.Upstream.ServerName)},
 			{name: "mailbox", flag: "mailbox", accepts: "the name of a mailbox", set: text(&c.Upstream.Mailbox)},
 			{name: "trash", flag: "trash", accepts: "the name of a mailbox", set: text(&c.Upstream.Trash)},

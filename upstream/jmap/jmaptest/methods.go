@@ -1,0 +1,271 @@
+package jmaptest
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// api executes the calls of one request (RFC 8620 section 3).
+func (s *Server) api(text []byte) answer {
+	var request struct {
+		Using []string             `json:"using"`
+		Calls [][3]json.RawMessage `json:"methodCalls"`
+	}
+	err := json.Unmarshal(text, &request)
+	switch {
+	case err != nil:
+		return requestError("notJSON", "")
+	case len(request.Calls) > s.limit(s.o.MaxCalls, 50):
+		return requestError("limit", "maxCallsInRequest")
+	case len(text) > s.limit(s.o.MaxRequest, 10<<20):
+		return requestError("limit", "maxSizeRequest")
+	case !slices.Contains(request.Using, "urn:ietf:params:jmap:core") || !slices.Contains(request.Using, "urn:ietf:params:jmap:mail"):
+		return requestError("unknownCapability", "")
+	}
+	var out [][3]any
+	replies := map[string]Reply{}
+	for _, c := range request.Calls {
+		var name, id string
+		var args map[string]any
+		if json.Unmarshal(c[0], &name) != nil || json.Unmarshal(c[1], &args) != nil || json.Unmarshal(c[2], &id) != nil {
+			return requestError("notRequest", "")
+		}
+		r := s.execute(name, args, replies)
+		replies[id] = r
+		out = append(out, [3]any{r.Name, r.Args, id})
+	}
+	return asJSON(map[string]any{"methodResponses": out, "sessionState": "0"})
+}
+
+func (s *Server) limit(n, v int) int {
+	if n == 0 {
+		return v
+	}
+	return n
+}
+
+func requestError(kind, limit string) answer {
+	a := asJSON(map[string]any{"type": "urn:ietf:params:jmap:error:" + kind, "limit": limit, "status": 400})
+	a.status = http.StatusBadRequest
+	a.header.Set("Content-Type", "application/problem+json")
+	return a
+}
+
+func (s *Server) execute(name string, args map[string]any, before map[string]Reply) Reply {
+	if ref, ok := args["#ids"].(map[string]any); ok { // RFC 8620 section 3.7
+		r, ok := before[fmt.Sprint(ref["resultOf"])]
+		if !ok || r.Name != ref["name"] || ref["path"] != "/ids" {
+			return *Problem("invalidResultReference")
+		}
+		var ids []any
+		for _, id := range r.Args.(map[string]any)["ids"].([]string) {
+			ids = append(ids, id)
+		}
+		delete(args, "#ids")
+		args["ids"] = ids
+		if ids == nil {
+			args["ids"] = []any{}
+		}
+	}
+	s.mu.Lock()
+	hooks := s.calls
+	s.mu.Unlock()
+	for _, h := range hooks {
+		if r := h(name, args); r != nil {
+			return *r
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if args["accountId"] != Account {
+		return *Problem("accountNotFound")
+	}
+	var out map[string]any
+	var problem string
+	switch name {
+	case "Mailbox/get":
+		out = s.mailboxGet()
+	case "Email/query":
+		out, problem = s.emailQuery(args)
+	case "Email/get":
+		out, problem = s.emailGet(args)
+	case "Email/set":
+		out, problem = s.emailSet(args)
+	default:
+		problem = "unknownMethod"
+	}
+	if problem != "" {
+		return *Problem(problem)
+	}
+	for _, change := range s.rewrites {
+		change(name, out)
+	}
+	return Reply{name, out}
+}
+
+func (s *Server) stateText() string { return fmt.Sprintf("s%d", s.state) }
+
+func (s *Server) mailboxGet() map[string]any {
+	var list []any
+	for _, m := range s.mailboxes {
+		v := map[string]any{"id": m.ID, "name": m.Name, "parentId": nil, "role": nil, "myRights": map[string]any{
+			"mayReadItems": true, "mayAddItems": true, "mayRemoveItems": true, "maySetSeen": true, "maySetKeywords": true,
+		}}
+		if m.Parent != "" {
+			v["parentId"] = m.Parent
+		}
+		if m.Role != "" {
+			v["role"] = m.Role
+		}
+		list = append(list, v)
+	}
+	return map[string]any{"accountId": Account, "state": s.stateText(), "list": list, "notFound": []string{}}
+}
+
+func (s *Server) emailQuery(args map[string]any) (map[string]any, string) {
+	filter, _ := args["filter"].(map[string]any)
+	for k := range filter {
+		if k != "inMailbox" && k != "notKeyword" {
+			return nil, "unsupportedFilter"
+		}
+	}
+	var all []string
+	for _, e := range s.list(func(e *Email) bool {
+		in, _ := filter["inMailbox"].(string)
+		not, _ := filter["notKeyword"].(string)
+		return e.Mailboxes[in] && !e.Keywords[not]
+	}) {
+		all = append(all, e.ID)
+	}
+	from := number(args["position"], 0)
+	if anchor, ok := args["anchor"].(string); ok {
+		at := slices.Index(all, anchor)
+		if at < 0 {
+			return nil, "anchorNotFound"
+		}
+		from = max(at+number(args["anchorOffset"], 0), 0)
+	}
+	from = min(from, len(all))
+	n := number(args["limit"], len(all))
+	out := map[string]any{"accountId": Account, "queryState": s.stateText(), "canCalculateChanges": false, "position": from, "total": len(all)}
+	if s.o.QueryMax > 0 && n > s.o.QueryMax {
+		n = s.o.QueryMax
+		out["limit"] = n
+	}
+	out["ids"] = append([]string{}, all[from:min(from+n, len(all))]...)
+	return out, ""
+}
+
+func number(v any, or int) int {
+	if f, ok := v.(float64); ok {
+		return int(f)
+	}
+	return or
+}
+
+func (s *Server) emailGet(args map[string]any) (map[string]any, string) {
+	ids, _ := args["ids"].([]any)
+	if len(ids) > s.limit(s.o.MaxGet, 4096) {
+		return nil, "requestTooLarge"
+	}
+	list, notFound := []any{}, []string{}
+	for _, v := range ids {
+		id, _ := v.(string)
+		e := s.emails[id]
+		if e == nil {
+			notFound = append(notFound, id)
+			continue
+		}
+		full := map[string]any{
+			"id": e.ID, "blobId": e.Blob, "size": len(e.Body), "receivedAt": e.Received.Format("2006-01-02T15:04:05Z"),
+			"mailboxIds": maps.Clone(e.Mailboxes), "keywords": maps.Clone(e.Keywords),
+		}
+		out := map[string]any{"id": e.ID}
+		properties, _ := args["properties"].([]any)
+		for _, p := range properties {
+			if v, ok := full[p.(string)]; ok {
+				out[p.(string)] = v
+			}
+		}
+		list = append(list, out)
+	}
+	return map[string]any{"accountId": Account, "state": s.stateText(), "list": list, "notFound": notFound}, ""
+}
+
+func (s *Server) emailSet(args map[string]any) (map[string]any, string) {
+	update, _ := args["update"].(map[string]any)
+	destroy, _ := args["destroy"].([]any)
+	if len(update)+len(destroy) > s.limit(s.o.MaxSet, 4096) {
+		return nil, "requestTooLarge"
+	}
+	old := s.stateText()
+	if since, ok := args["ifInState"].(string); ok && since != old {
+		return nil, "stateMismatch"
+	}
+	updated, notUpdated := map[string]any{}, map[string]any{}
+	for id, patch := range update {
+		if kind := s.patch(id, patch.(map[string]any)); kind != "" {
+			notUpdated[id] = map[string]any{"type": kind}
+			continue
+		}
+		updated[id] = nil
+	}
+	destroyed, notDestroyed := []string{}, map[string]any{}
+	for _, v := range destroy {
+		id, _ := v.(string)
+		if s.emails[id] == nil && !s.o.GoneIsDestroyed {
+			notDestroyed[id] = map[string]any{"type": "notFound"}
+			continue
+		}
+		if s.emails[id] != nil {
+			s.note("destroy", id)
+			delete(s.emails, id)
+			s.state++
+		}
+		destroyed = append(destroyed, id)
+	}
+	return map[string]any{
+		"accountId": Account, "oldState": old, "newState": s.stateText(), "updated": updated, "destroyed": destroyed,
+		"notUpdated": notUpdated, "notDestroyed": notDestroyed,
+	}, ""
+}
+
+// patch changes one Email (RFC 8620 section 5.3), or returns the type of the
+// SetError.
+func (s *Server) patch(id string, patch map[string]any) string {
+	e := s.emails[id]
+	if e == nil {
+		return "notFound"
+	}
+	boxes, keywords := maps.Clone(e.Mailboxes), maps.Clone(e.Keywords)
+	for path, v := range patch {
+		if v != nil && v != true {
+			return "invalidPatch"
+		}
+		name, key, _ := strings.Cut(path, "/")
+		key = strings.NewReplacer("~1", "/", "~0", "~").Replace(key)
+		switch name {
+		case "mailboxIds":
+			if !slices.ContainsFunc(s.mailboxes, func(m *Mailbox) bool { return m.ID == key }) {
+				return "invalidProperties"
+			}
+			set(boxes, key, v != nil)
+		case "keywords":
+			set(keywords, key, v != nil)
+		default:
+			return "invalidPatch"
+		}
+	}
+	if len(boxes) == 0 {
+		return "invalidProperties"
+	}
+	e.Mailboxes, e.Keywords = boxes, keywords
+	text, _ := json.Marshal(patch)
+	s.note("update", id+" "+string(text))
+	s.state++
+	return ""
+}
