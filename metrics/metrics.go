@@ -15,6 +15,7 @@ const Other = "other"
 // the start, at zero; [Other] appears when something outside of them is counted.
 type Sets struct {
 	Listeners  []string // names of the listeners
+	Secure     []string // those of them that have a certificate
 	Ends       []string // why a session ended
 	Commands   []string // POP3 verbs
 	Statuses   []string // how a command was answered
@@ -57,7 +58,7 @@ func (s set) of(v string) string {
 type Metrics struct {
 	registry *prometheus.Registry
 
-	listeners, ends, commands, statuses, mechanisms, logins, ops, results, rejections set
+	listeners, secure, ends, commands, statuses, mechanisms, logins, ops, results, rejections set
 
 	sessions         prometheus.Gauge
 	sessionsEnded    *prometheus.CounterVec
@@ -76,6 +77,8 @@ type Metrics struct {
 	readAhead        *prometheus.CounterVec
 	conns            *prometheus.GaugeVec
 	rejected         *prometheus.CounterVec
+	certExpiry       *prometheus.GaugeVec
+	certFailures     *prometheus.CounterVec
 	panics           prometheus.Counter
 }
 
@@ -84,7 +87,7 @@ type Metrics struct {
 func New(b Build, s Sets) *Metrics {
 	m := &Metrics{
 		registry:  prometheus.NewRegistry(),
-		listeners: s.Listeners, ends: s.Ends, commands: s.Commands, statuses: s.Statuses,
+		listeners: s.Listeners, secure: s.Secure, ends: s.Ends, commands: s.Commands, statuses: s.Statuses,
 		mechanisms: s.Mechanisms, logins: s.Logins, ops: s.Ops, results: s.Results,
 		rejections: s.Rejections,
 	}
@@ -117,6 +120,10 @@ func New(b Build, s Sets) *Metrics {
 	m.conns = f.gauges("connections", "Connections of POP3 clients that are open, by listener.", label{"listener", m.listeners})
 	m.rejected = f.counters("rejected_total", "Connections of POP3 clients that were turned away, by reason.",
 		label{"reason", m.rejections})
+	m.certExpiry = f.gauges("certificate_expiry_timestamp_seconds", "When the certificate of a listener expires, in Unix time.",
+		label{"listener", m.secure})
+	m.certFailures = f.counters("certificate_reload_failures_total", "New certificates of a listener that were of no use; the last one stayed.",
+		label{"listener", m.secure})
 	m.panics = f.counter("panics_total", "Faults in the program that ended one session.")
 	f.info("build_info", "What is running; always 1.", prometheus.Labels{
 		"version": b.Version, "revision": b.Revision, "goversion": b.GoVersion})
@@ -202,6 +209,17 @@ func (m *Metrics) Connection(listener string, delta int) {
 
 // Rejected counts a connection that was turned away.
 func (m *Metrics) Rejected(reason string) { m.rejected.WithLabelValues(m.rejections.of(reason)).Inc() }
+
+// CertificateExpires says until when the certificate of a listener holds.
+func (m *Metrics) CertificateExpires(listener string, at time.Time) {
+	m.certExpiry.WithLabelValues(m.secure.of(listener)).Set(float64(at.Unix()))
+}
+
+// CertificateReloadFailed counts new files of a listener's certificate that were
+// of no use.
+func (m *Metrics) CertificateReloadFailed(listener string) {
+	m.certFailures.WithLabelValues(m.secure.of(listener)).Inc()
+}
 
 // Panicked counts a fault in the program that ended one session.
 func (m *Metrics) Panicked() { m.panics.Inc() }

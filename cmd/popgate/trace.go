@@ -12,13 +12,14 @@ import (
 
 // labelSets collects the closed sets of label values from the packages that
 // own the words.
-func labelSets(listeners []string) metrics.Sets {
+func labelSets(listeners, secure []string) metrics.Sets {
 	results := []string{"ok"}
 	for _, k := range upstream.Kinds() {
 		results = append(results, k.String())
 	}
 	return metrics.Sets{
 		Listeners:  listeners,
+		Secure:     secure,
 		Ends:       words(pop3.Ends()),
 		Commands:   pop3.Verbs(),
 		Statuses:   words(pop3.Results()),
