@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func sets() metrics.Sets {
 	return metrics.Sets{
 		Listeners:  []string{"pop3", "pop3s"},
-		Secure:     []string{"pop3s"},
+		Secure:     []string{"pop3", "pop3s"},
 		Ends:       []string{"quit", "autologout"},
 		Commands:   []string{"RETR", "QUIT"},
 		Statuses:   []string{"ok", "err"},
@@ -161,6 +161,8 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.UpstreamConnection(1)
 	m.Connection(listener, 1)
 	m.Rejected(rejection)
+	m.CertificateExpires(listener, time.Unix(1, 0))
+	m.CertificateReloadFailed(listener)
 	m.Panicked()
 }
 
