@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test of popgate: formatting, vet, the Go tests under the race
 # detector, the quick level of the proofs (cmd/prove), and the tests against real
-# mail servers (Dovecot, Cyrus, Courier) with real POP3 clients.
+# mail servers (Dovecot, Cyrus, Courier) with real POP3 clients, through HAProxy
+# too.
 #
 #   ./deploy/test.sh
 #

@@ -105,6 +105,7 @@ func TestTheHeaderTellsTheClient(t *testing.T) {
 			var ev events
 			c := behind(t, &ev, proxy.Options{}, nil).dial(tt.from)
 			defer c.Close()
+			c.SetDeadline(time.Now().Add(20 * time.Second))
 			send(c, append(tt.pieces, "there\n")...)
 			follows := "there\n"
 			if strings.HasSuffix(tt.pieces[0], "more") {
@@ -200,6 +201,20 @@ func TestAHeaderHasADeadline(t *testing.T) {
 	}
 }
 
+// What the far end of a proxy is bound to says nothing of the way to here.
+func TestTheLocalAddressIsThatOfTheSocket(t *testing.T) {
+	var ev events
+	locals := make(chan net.Addr, 1)
+	c := behind(t, &ev, proxy.Options{}, func(l *proxy.Listener) {
+		l.Handler = func(_ context.Context, c net.Conn) { locals <- c.LocalAddr() }
+	}).dial(theProxy)
+	defer c.Close()
+	send(c, "PROXY TCP4 127.0.0.1 127.0.0.1 4660 110\r\n")
+	if got, want := (<-locals).String(), c.LocalAddr().String(); got != want {
+		t.Errorf("LocalAddr() = %v, want %v", got, want)
+	}
+}
+
 // The deadline of the header does not go on behind it.
 func TestADeadlineOfTheHeaderEndsWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -220,6 +235,7 @@ func TestTheHeaderComesBeforeTLS(t *testing.T) {
 	l := behind(t, &ev, proxy.Options{}, func(l *proxy.Listener) { l.TLS = &tls.Config{Certificates: []tls.Certificate{cert}} })
 	c := l.dial(theProxy)
 	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
 	var hello bytes.Buffer // the header and the first octets of the client together
 	hello.WriteString(v2(proxied, tcp4, 12, inet(theClient)...))
 	secure := tls.Client(&joined{Conn: c, before: &hello}, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"})
