@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test of popgate: formatting, vet, the Go tests under the race
 # detector, the quick level of the proofs (cmd/prove), and the tests against real
-# mail servers (Dovecot, Cyrus, Courier) with real POP3 clients.
+# mail servers (Dovecot, Cyrus, Courier) with real POP3 clients, through HAProxy
+# too.
 #
 #   ./deploy/test.sh
 #
@@ -22,6 +23,7 @@ packages=(
 	dovecot-imapd dovecot-pop3d                          # Dovecot
 	cyrus-common cyrus-caldav sasl2-bin libsasl2-modules libsasl2-modules-db  # Cyrus
 	courier-base courier-authlib courier-authlib-userdb  # Courier
+	haproxy openssl                                      # a proxy in front, and a client that still speaks TLS 1.0
 	bsdutils curl fetchmail mutt s-nail sylpheed xvfb    # clients; script(1) is mutt's terminal
 	python3 perl libio-socket-ssl-perl libauthen-sasl-perl
 	openjdk-17-jre-headless libecj-java libjakarta-mail-java

@@ -15,6 +15,7 @@ const Other = "other"
 // the start, at zero; [Other] appears when something outside of them is counted.
 type Sets struct {
 	Listeners  []string // names of the listeners
+	Secure     []string // those of them that have a certificate
 	Ends       []string // why a session ended
 	Commands   []string // POP3 verbs
 	Statuses   []string // how a command was answered
@@ -58,7 +59,7 @@ func (s set) of(v string) string {
 type Metrics struct {
 	registry *prometheus.Registry
 
-	listeners, ends, commands, statuses, mechanisms, logins, ops, results, listings, rejections set
+	listeners, secure, ends, commands, statuses, mechanisms, logins, ops, results, listings, rejections set
 
 	sessions         prometheus.Gauge
 	sessionsEnded    *prometheus.CounterVec
@@ -79,6 +80,8 @@ type Metrics struct {
 	upstreamReused   prometheus.Counter
 	conns            *prometheus.GaugeVec
 	rejected         *prometheus.CounterVec
+	certExpiry       *prometheus.GaugeVec
+	certFailures     *prometheus.CounterVec
 	panics           prometheus.Counter
 }
 
@@ -87,7 +90,7 @@ type Metrics struct {
 func New(b Build, s Sets) *Metrics {
 	m := &Metrics{
 		registry:  prometheus.NewRegistry(),
-		listeners: s.Listeners, ends: s.Ends, commands: s.Commands, statuses: s.Statuses,
+		listeners: s.Listeners, secure: s.Secure, ends: s.Ends, commands: s.Commands, statuses: s.Statuses,
 		mechanisms: s.Mechanisms, logins: s.Logins, ops: s.Ops, results: s.Results,
 		listings: s.Listings, rejections: s.Rejections,
 	}
@@ -123,6 +126,10 @@ func New(b Build, s Sets) *Metrics {
 	m.conns = f.gauges("connections", "Connections of POP3 clients that are open, by listener.", label{"listener", m.listeners})
 	m.rejected = f.counters("rejected_total", "Connections of POP3 clients that were turned away, by reason.",
 		label{"reason", m.rejections})
+	m.certExpiry = f.gauges("certificate_expiry_timestamp_seconds", "When the certificate of a listener expires, in Unix time.",
+		label{"listener", m.secure})
+	m.certFailures = f.counters("certificate_reload_failures_total", "New certificates of a listener that were of no use; the last one stayed.",
+		label{"listener", m.secure})
 	m.panics = f.counter("panics_total", "Faults in the program that ended one session.")
 	f.info("build_info", "What is running; always 1.", prometheus.Labels{
 		"version": b.Version, "revision": b.Revision, "goversion": b.GoVersion})
@@ -217,6 +224,17 @@ func (m *Metrics) Connection(listener string, delta int) {
 
 // Rejected counts a connection that was turned away.
 func (m *Metrics) Rejected(reason string) { m.rejected.WithLabelValues(m.rejections.of(reason)).Inc() }
+
+// CertificateExpires says until when the certificate of a listener holds.
+func (m *Metrics) CertificateExpires(listener string, at time.Time) {
+	m.certExpiry.WithLabelValues(m.secure.of(listener)).Set(float64(at.Unix()))
+}
+
+// CertificateReloadFailed counts new files of a listener's certificate that were
+// of no use.
+func (m *Metrics) CertificateReloadFailed(listener string) {
+	m.certFailures.WithLabelValues(m.secure.of(listener)).Inc()
+}
 
 // Panicked counts a fault in the program that ended one session.
 func (m *Metrics) Panicked() { m.panics.Inc() }

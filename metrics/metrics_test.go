@@ -22,6 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func sets() metrics.Sets {
 	return metrics.Sets{
 		Listeners:  []string{"pop3", "pop3s"},
+		Secure:     []string{"pop3", "pop3s"},
 		Ends:       []string{"quit", "autologout"},
 		Commands:   []string{"RETR", "QUIT"},
 		Statuses:   []string{"ok", "err"},
@@ -42,27 +43,29 @@ func newMetrics() *metrics.Metrics {
 // may rest on each of them: a change here is a change for users.
 func names() map[string]string {
 	return map[string]string{
-		"popgate_build_info":                         "goversion,revision,version",
-		"popgate_command_duration_seconds":           "command",
-		"popgate_commands_total":                     "command,status",
-		"popgate_connections":                        "listener",
-		"popgate_deletions_total":                    "outcome",
-		"popgate_logins_total":                       "mechanism,result",
-		"popgate_open_duration_seconds":              "",
-		"popgate_panics_total":                       "",
-		"popgate_rejected_total":                     "reason",
-		"popgate_retrieved_bytes_total":              "",
-		"popgate_retrieved_messages_total":           "",
-		"popgate_seen_failures_total":                "",
-		"popgate_sessions":                           "",
-		"popgate_sessions_total":                     "end,listener",
-		"popgate_size_mismatch_total":                "",
-		"popgate_upstream_connections":               "",
-		"popgate_upstream_read_ahead_messages_total": "result",
-		"popgate_upstream_request_duration_seconds":  "op",
-		"popgate_upstream_requests_total":            "op,result",
-		"popgate_upstream_listings_total":            "how",
-		"popgate_upstream_reused_total":              "",
+		"popgate_build_info":                           "goversion,revision,version",
+		"popgate_command_duration_seconds":             "command",
+		"popgate_commands_total":                       "command,status",
+		"popgate_connections":                          "listener",
+		"popgate_deletions_total":                      "outcome",
+		"popgate_logins_total":                         "mechanism,result",
+		"popgate_open_duration_seconds":                "",
+		"popgate_panics_total":                         "",
+		"popgate_rejected_total":                       "reason",
+		"popgate_retrieved_bytes_total":                "",
+		"popgate_retrieved_messages_total":             "",
+		"popgate_seen_failures_total":                  "",
+		"popgate_sessions":                             "",
+		"popgate_sessions_total":                       "end,listener",
+		"popgate_size_mismatch_total":                  "",
+		"popgate_upstream_connections":                 "",
+		"popgate_upstream_read_ahead_messages_total":   "result",
+		"popgate_upstream_request_duration_seconds":    "op",
+		"popgate_upstream_requests_total":              "op,result",
+		"popgate_upstream_listings_total":              "how",
+		"popgate_upstream_reused_total":                "",
+		"popgate_certificate_expiry_timestamp_seconds": "listener",
+		"popgate_certificate_reload_failures_total":    "listener",
 	}
 }
 
@@ -163,6 +166,8 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.Connection(listener, 1)
 	m.Listed(how)
 	m.Rejected(rejection)
+	m.CertificateExpires(listener, time.Unix(1, 0))
+	m.CertificateReloadFailed(listener)
 	m.Panicked()
 }
 

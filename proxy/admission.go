@@ -38,23 +38,45 @@ func newAdmission(o Options) *admission {
 	return a
 }
 
-// admit takes a connection from peer. Either why is not empty, or release must be
-// called once when the connection has ended.
+// admit takes a connection from peer; from nil it is not counted by address yet,
+// see admitClient. Either why is not empty, or release must be called once when
+// the connection has ended.
 func (a *admission) admit(peer net.Addr, now time.Time) (release func(), why Rejection) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.total >= a.options.MaxConns {
 		return nil, TooMany
 	}
+	who, why := a.count(peer, now)
+	if why != "" {
+		return nil, why
+	}
+	a.total++
+	return func() { a.release(1, who) }, ""
+}
+
+// admitClient counts by address a connection that admit has taken from nil. Its
+// release is called besides the other.
+func (a *admission) admitClient(client net.Addr, now time.Time) (release func(), why Rejection) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	who, why := a.count(client, now)
+	if why != "" {
+		return nil, why
+	}
+	return func() { a.release(0, who) }, ""
+}
+
+// count counts a connection from peer; who is nil where it need not be counted.
+func (a *admission) count(peer net.Addr, now time.Time) (who *address, why Rejection) {
 	key, counted := a.key(peer)
 	if !counted {
-		a.total++
-		return func() { a.release(nil) }, ""
+		return nil, ""
 	}
 	if now.Sub(a.swept) >= sweepEvery {
 		a.sweep(now)
 	}
-	who := a.addresses[key]
+	who = a.addresses[key]
 	if who == nil {
 		who = &address{tokens: float64(a.options.RatePerAddress), at: now}
 		a.makeRoom()
@@ -69,8 +91,7 @@ func (a *admission) admit(peer net.Addr, now time.Time) (release func(), why Rej
 	}
 	who.tokens--
 	who.open++
-	a.total++
-	return func() { a.release(who) }, ""
+	return who, ""
 }
 
 // key returns the address to count for peer, if its connections are counted.
@@ -91,10 +112,10 @@ func (a *admission) key(peer net.Addr) (netip.Prefix, bool) {
 	return key, err == nil
 }
 
-func (a *admission) release(who *address) {
+func (a *admission) release(conns int, who *address) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.total--
+	a.total -= conns
 	if who != nil {
 		who.open--
 	}

@@ -24,6 +24,14 @@ func (a *acceptLoop) serve(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
 		t.SetKeepAliveConfig(a.server.options.KeepAlive) // an error: the peer has gone already
 	}
+	if len(a.listener.Proxies) > 0 {
+		client, release := a.identify(c)
+		if client == nil {
+			return
+		}
+		defer release()
+		c = client
+	}
 	if a.listener.TLS != nil {
 		t := tls.Server(c, a.listener.TLS)
 		c = t
@@ -34,6 +42,32 @@ func (a *acceptLoop) serve(c net.Conn) {
 	ctx, cancel := context.WithCancel(a.handlers)
 	defer cancel()
 	a.listener.Handler(ctx, c)
+}
+
+// identify learns from the PROXY header who the client is, and counts it. It
+// returns nil where the connection is to be closed.
+func (a *acceptLoop) identify(c net.Conn) (client net.Conn, release func()) {
+	proxied, err := readHeader(a.accepting, c)
+	switch {
+	case a.accepting.Err() != nil:
+		return nil, nil
+	case err != nil:
+		a.rejected(c, BadHeader, err)
+		return nil, nil
+	case len(a.listener.Clients) > 0 && !among(proxied.RemoteAddr(), a.listener.Clients):
+		a.rejected(proxied, NotListed, nil)
+		return nil, nil
+	}
+	release, why := a.server.admission.admitClient(proxied.RemoteAddr(), time.Now())
+	if why != "" {
+		a.rejected(proxied, why, nil)
+		if a.hasWords() {
+			defer a.server.refusals.leave()
+			a.refuse(proxied)
+		}
+		return nil, nil
+	}
+	return proxied, release
 }
 
 var errNoTurn = errors.New("no turn for a handshake in time")
@@ -73,32 +107,54 @@ const (
 	refusalInput = 4096        // octets that are read from one of them
 )
 
-// reject closes c. Where there is something to say it is said in a goroutine of
-// its own; when too many are at it already, the client hears nothing.
+// reject closes c, which a limit refuses. Where there is something to say it is
+// said in a goroutine of its own; when too many are at it already, the client
+// hears nothing.
 func (a *acceptLoop) reject(c net.Conn, why Rejection) {
-	s, l := a.server, a.listener
-	call2(s.options.Trace.Rejected, l.Name, why)
-	if n, ok := s.rejections.due(time.Now()); ok {
-		a.log(c).Warn("connection refused", "limit", string(why), "unlogged", n)
-	}
-	if l.TLS != nil || l.Busy == nil || !s.refusals.try() {
+	a.rejected(c, why, nil)
+	if !a.hasWords() {
 		c.Close()
 		return
 	}
-	s.conns.Go(func() {
-		defer s.refusals.leave()
+	a.server.conns.Go(func() {
+		defer a.server.refusals.leave()
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(refusalTime))
-		if _, err := c.Write(l.Busy); err != nil {
-			return
-		}
-		// A socket that is closed with unread input resets the connection, and the
-		// client may never see the line.
-		if w, ok := c.(interface{ CloseWrite() error }); ok {
-			w.CloseWrite()
-			io.CopyN(io.Discard, c, refusalInput)
-		}
+		a.refuse(c)
 	})
+}
+
+// rejected tells the trace and the log.
+func (a *acceptLoop) rejected(c net.Conn, why Rejection, err error) {
+	call2(a.server.options.Trace.Rejected, a.listener.Name, why)
+	n, ok := a.server.rejections.due(time.Now())
+	if !ok {
+		return
+	}
+	log := a.log(c)
+	if err != nil {
+		log = log.With("error", err)
+	}
+	log.Warn("connection refused", "limit", string(why), "unlogged", n)
+}
+
+// hasWords reports whether a client can be told now that it is refused, and
+// takes a slot of refusals for it.
+func (a *acceptLoop) hasWords() bool {
+	return a.listener.TLS == nil && a.listener.Busy != nil && a.server.refusals.try()
+}
+
+// refuse tells it.
+func (a *acceptLoop) refuse(c net.Conn) {
+	c.SetDeadline(time.Now().Add(refusalTime))
+	if _, err := c.Write(a.listener.Busy); err != nil {
+		return
+	}
+	// A socket that is closed with unread input resets the connection, and the
+	// client may never see the line.
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		w.CloseWrite()
+		io.CopyN(io.Discard, c, refusalInput)
+	}
 }
 
 // slots bounds how many do something at one time. A nil channel is no bound.

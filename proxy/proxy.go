@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -20,13 +22,22 @@ type Listener struct {
 	// TLS, where it is not nil, is spoken from the first byte.
 	TLS *tls.Config
 
+	// Proxies, where there are any, are the networks of the proxies in front. Then
+	// each connection comes from one of them and begins with a PROXY header,
+	// version 1 or 2, or is closed, and the address in the header is the client's
+	// for the limits, the log and the handler. It comes before TLS.
+	Proxies []netip.Prefix
+
+	// Clients, where there are any, are the networks of all that are served.
+	Clients []netip.Prefix
+
 	// Handler serves one connection, in a goroutine of its own. On a listener with
 	// TLS it gets the *tls.Conn after the handshake. The connection is closed when
 	// it returns. It ends by itself soon after ctx has ended.
 	Handler func(ctx context.Context, c net.Conn)
 
 	// Busy is what a client is told that a limit refuses, line end included; nil:
-	// nothing. It is not used with TLS.
+	// nothing. It is not used with TLS, nor for who may not come at all.
 	Busy []byte
 
 	// Listen makes the socket, in place of binding Addr: for sockets that are
@@ -72,12 +83,14 @@ const (
 	TooManyFromAddress Rejection = "address"     // MaxPerAddress
 	TooFast            Rejection = "rate"        // RatePerAddress
 	TooManyHandshakes  Rejection = "handshakes"  // no turn of MaxHandshakes within HandshakeTime
+	NotListed          Rejection = "network"     // neither in Proxies nor in Clients, where they are given
+	BadHeader          Rejection = "header"      // no PROXY header from a proxy, or a wrong one, or not in 5 s
 )
 
 // Rejections lists every rejection, for metrics that create their labels in
 // advance.
 func Rejections() []Rejection {
-	return []Rejection{TooMany, TooManyFromAddress, TooFast, TooManyHandshakes}
+	return []Rejection{TooMany, TooManyFromAddress, TooFast, TooManyHandshakes, NotListed, BadHeader}
 }
 
 const noLimit = int(^uint(0) >> 1)
@@ -163,6 +176,11 @@ func (l Listener) check() error {
 	}
 	if t := l.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
 		return errors.New("TLS without a certificate")
+	}
+	for _, n := range slices.Concat(l.Proxies, l.Clients) {
+		if !n.IsValid() || n.Addr().Is4In6() {
+			return fmt.Errorf("%v is no network", n)
+		}
 	}
 	if l.Listen != nil {
 		return nil

@@ -61,6 +61,7 @@ func TestNewRefusesBadSettings(t *testing.T) {
 		{"no_port", proxy.Options{}, []proxy.Listener{{Addr: "127.0.0.1", Handler: echo}}, "missing port"},
 		{"two_of_one_name", proxy.Options{}, []proxy.Listener{ok, ok}, "used twice"},
 		{"no_certificate", proxy.Options{}, []proxy.Listener{{Addr: "127.0.0.1:0", Handler: echo, TLS: &tls.Config{}}}, "without a certificate"},
+		{"no_network", proxy.Options{}, []proxy.Listener{{Addr: "127.0.0.1:0", Handler: echo, Proxies: networks("10.0.0.0/8", "::ffff:10.0.0.0/104")}}, "no network"},
 		{"negative_time", proxy.Options{HandshakeTime: -1}, []proxy.Listener{ok}, "negative"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -174,7 +174,19 @@ func passes(err error) bool {
 // admit hands c to a goroutine of its own, or refuses it.
 func (a *acceptLoop) admit(c net.Conn) {
 	s, l := a.server, a.listener
-	release, why := s.admission.admit(c.RemoteAddr(), time.Now())
+	peer, listed := c.RemoteAddr(), l.Clients
+	if len(l.Proxies) > 0 {
+		listed = l.Proxies
+	}
+	if len(listed) > 0 && !among(peer, listed) {
+		a.rejected(c, NotListed, nil)
+		c.Close()
+		return
+	}
+	if len(l.Proxies) > 0 {
+		peer = nil // the header will tell
+	}
+	release, why := s.admission.admit(peer, time.Now())
 	if why != "" {
 		a.reject(c, why)
 		return

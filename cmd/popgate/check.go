@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/netip"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -60,14 +62,30 @@ func summarize(out io.Writer, file string, cfg config.Config) error {
 	return w.Flush()
 }
 
+// clientTLS says what clients of l meet.
 func clientTLS(l config.Listen, t config.TLS) string {
+	what := "clear text"
 	switch {
 	case l.TLS:
-		return "TLS from the first octet"
-	case t.Given():
-		return "clear text and STLS"
+		what = "TLS from the first octet"
+	case t.Given() || l.Legacy.Given():
+		what = "clear text and STLS"
 	}
-	return "clear text"
+	if l.Legacy.Given() {
+		what += ", TLS 1.0 and up for " + list(l.Legacy.From)
+	}
+	if len(l.Proxies) > 0 {
+		what += ", PROXY protocol from " + list(l.Proxies)
+	}
+	return what
+}
+
+func list(networks []netip.Prefix) string {
+	words := make([]string, len(networks))
+	for i, n := range networks {
+		words[i] = n.String()
+	}
+	return strings.Join(words, " ")
 }
 
 func upstreamTLS(u config.Upstream) string {

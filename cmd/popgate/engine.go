@@ -13,16 +13,12 @@ import (
 	"github.com/popgate/popgate/upstream"
 )
 
-// An engine is the POP3 engine behind every listener.
-type engine struct {
-	server *pop3.Server
-	tls    *tls.Config // nil without a certificate
-}
+// An engine makes the POP3 engines: one for each listener, alike but for TLS.
+type engine struct{ options pop3.Options }
 
-func newEngine(cfg config.Config, store upstream.Store, serverTLS *tls.Config, m *metrics.Metrics, log *slog.Logger) (*engine, error) {
+func newEngine(cfg config.Config, store upstream.Store, m *metrics.Metrics, log *slog.Logger) *engine {
 	options := pop3.Options{
 		Store:          store,
-		TLS:            serverTLS,
 		AllowClearText: cfg.ClearText,
 		RefuseDelete:   cfg.Delete == config.Refuse,
 		MarkSeen:       cfg.Seen,
@@ -38,28 +34,33 @@ func newEngine(cfg config.Config, store upstream.Store, serverTLS *tls.Config, m
 	if cfg.Expire == "" {
 		options.Expire = pop3.ExpireOmitted
 	}
-	server, err := pop3.NewServer(options)
-	if err != nil {
-		return nil, err
-	}
-	return &engine{server, serverTLS}, nil
+	return &engine{options}
 }
 
 // busy is the greeting of a client that a limit turns away (RFC 1939
 // section 3, RFC 3206 section 4).
 const busy = "-ERR [SYS/TEMP] too many connections, try again later\r\n"
 
-// listener lets clients of l talk to the engine.
-func (e *engine) listener(name string, l config.Listen) proxy.Listener {
+// listener lets clients of l talk to an engine; serverTLS is nil without a
+// certificate.
+func (e *engine) listener(name string, l config.Listen, serverTLS *tls.Config) (proxy.Listener, error) {
+	options := e.options
+	options.TLS = serverTLS
+	server, err := pop3.NewServer(options)
+	if err != nil {
+		return proxy.Listener{}, err
+	}
 	via := pop3.Via{Listener: name, TLS: l.TLS}
 	p := proxy.Listener{
 		Name:    name,
 		Addr:    l.Address(),
-		Handler: func(ctx context.Context, c net.Conn) { e.server.Serve(ctx, c, via) },
+		Proxies: l.Proxies,
+		Clients: l.Legacy.From,
+		Handler: func(ctx context.Context, c net.Conn) { server.Serve(ctx, c, via) },
 		Busy:    []byte(busy),
 	}
 	if l.TLS {
-		p.TLS = e.tls
+		p.TLS = serverTLS
 	}
-	return p
+	return p, nil
 }

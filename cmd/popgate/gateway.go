@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,16 +32,17 @@ const (
 // A gateway is the whole service, put together: newGateway, listen, serve,
 // once each and in that order.
 type gateway struct {
-	cfg      config.Config
-	log      *slog.Logger
-	names    []string // of the listeners
-	maxConns int
-	metrics  *metrics.Metrics
-	cache    *listcache.Cache
-	server   *proxy.Server
-	monitor  net.Listener // nil without metrics
-	letGo    func() error // ends the upstream connections that wait between sessions
-	ready    atomic.Bool
+	cfg          config.Config
+	log          *slog.Logger
+	names        []string // of the listeners
+	maxConns     int
+	metrics      *metrics.Metrics
+	certificates *certificates
+	cache        *listcache.Cache
+	server       *proxy.Server
+	monitor      net.Listener // nil without metrics
+	letGo        func() error // ends the upstream connections that wait between sessions
+	ready        atomic.Bool
 }
 
 // newGateway turns the configuration into the options of every package. It
@@ -62,35 +62,33 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 		log.Warn("the limit on open files allows fewer connections than limits.connections; raise it (ulimit -n, LimitNOFILE)",
 			"wanted", cfg.Limits.Connections, "connections", g.maxConns)
 	}
-	serverTLS, err := certificate(cfg.TLS)
-	if err != nil {
+	g.metrics = metrics.New(build, labelSets(g.names, secure(cfg, g.names), ops(cfg.Upstream)))
+	if g.certificates, err = openCertificates(cfg, g.names, g.metrics, log); err != nil {
 		return nil, err
 	}
-	g.metrics = metrics.New(build, labelSets(g.names, ops(g.cfg.Upstream)))
 	if g.cache, err = newCache(cfg.Cache, log); err != nil {
 		return nil, err
 	}
-	if err := g.assemble(serverTLS); err != nil {
+	if err := g.assemble(); err != nil {
 		return nil, errors.Join(err, g.cache.Close())
 	}
 	return g, nil
 }
 
 // assemble joins store, engine and listeners.
-func (g *gateway) assemble(serverTLS *tls.Config) error {
+func (g *gateway) assemble() error {
 	cfg, log := g.cfg, g.log
 	store, letGo, err := newStore(cfg, g.cache, g.metrics, log)
 	if err != nil {
 		return err
 	}
 	g.letGo = letGo
-	engine, err := newEngine(cfg, store, serverTLS, g.metrics, log)
-	if err != nil {
-		return err
-	}
+	engine := newEngine(cfg, store, g.metrics, log)
 	listeners := make([]proxy.Listener, len(cfg.Listen))
 	for i, l := range cfg.Listen {
-		listeners[i] = engine.listener(g.names[i], l)
+		if listeners[i], err = engine.listener(g.names[i], l, g.certificates.config[i]); err != nil {
+			return err
+		}
 	}
 	g.server, err = proxy.New(proxy.Options{
 		MaxConns:       g.maxConns,
@@ -125,29 +123,6 @@ func listenerNames(ls []config.Listen) []string {
 		names = append(names, name)
 	}
 	return names
-}
-
-// certificate makes the TLS configuration that POP3 clients meet; nil without
-// a certificate.
-func certificate(t config.TLS) (*tls.Config, error) {
-	if !t.Given() {
-		return nil, nil
-	}
-	cert, err := t.Certificate()
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Config{
-		Certificates: []tls.Certificate{cert},
-		MinVersion:   uint16(t.MinVersion),
-		// A client that offers other protocols only is turned away, so that
-		// no browser can be made to talk to us under this certificate.
-		NextProtos: []string{"pop3"},
-		// Small records at the beginning would let a browser show something
-		// early. A mail program waits for the whole reply, and each record is a
-		// write of its own.
-		DynamicRecordSizingDisabled: true,
-	}, nil
 }
 
 // listen binds every address, or none; then the gateway is at an end.
@@ -201,6 +176,8 @@ func (g *gateway) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stopMonitor := g.serveMonitor(cancel)
+	stopWatch := g.certificates.watch(ctx)
+	defer stopWatch()
 
 	g.ready.Store(true)
 	err := g.server.Serve(ctx)

@@ -455,18 +455,18 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := slog.New(slog.DiscardHandler)
-			m := metrics.New(metrics.Build{}, labelSets(nil, ops(cfg.Upstream)))
+			m := metrics.New(metrics.Build{}, labelSets(nil, nil, ops(cfg.Upstream)))
 			store, _, err := newStore(cfg, nil, m, log)
 			if err != nil {
 				t.Fatal(err)
 			}
-			e, err := newEngine(cfg, store, nil, m, log)
+			l, err := newEngine(cfg, store, m, log).listener("pipe", cfg.Listen[0], nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			client, server := net.Pipe()
 			done := make(chan struct{})
-			go func() { defer close(done); e.listener("pipe", cfg.Listen[0]).Handler(t.Context(), server) }()
+			go func() { defer close(done); l.Handler(t.Context(), server) }()
 			c := greeted(t, client)
 			if capa := c.list("CAPA"); strings.Contains(capa, "USER\r\n") != (tt.want == "+OK") {
 				t.Errorf("CAPA: %q", capa)

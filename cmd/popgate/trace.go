@@ -13,13 +13,14 @@ import (
 
 // labelSets collects the closed sets of label values from the packages that
 // own the words. ops are those of the store.
-func labelSets(listeners, ops []string) metrics.Sets {
+func labelSets(listeners, secure, ops []string) metrics.Sets {
 	results := []string{"ok"}
 	for _, k := range upstream.Kinds() {
 		results = append(results, k.String())
 	}
 	return metrics.Sets{
 		Listeners:  listeners,
+		Secure:     secure,
 		Ends:       words(pop3.Ends()),
 		Commands:   pop3.Verbs(),
 		Statuses:   words(pop3.Results()),

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -16,11 +17,11 @@ import (
 
 // certificates are the PEM files of a lab.
 type certificates struct {
-	ca, otherCA, chain, key, combined string
+	ca, otherCA, chain, key, combined, oldChain, oldKey string
 }
 
-// makeCertificates writes an authority, a certificate for localhost signed by
-// it, and a second authority that signed nothing. Some of the servers read the
+// makeCertificates writes an authority, two certificates for localhost signed by
+// it, the second of an RSA key, and an authority that signed nothing. Some of the servers read the
 // key under a user of their own, so it is readable by all: it is worth nothing.
 func makeCertificates(dir string) (certificates, error) {
 	c := certificates{
@@ -29,6 +30,8 @@ func makeCertificates(dir string) (certificates, error) {
 		chain:    filepath.Join(dir, "chain.pem"),
 		key:      filepath.Join(dir, "key.pem"),
 		combined: filepath.Join(dir, "combined.pem"),
+		oldChain: filepath.Join(dir, "old-chain.pem"),
+		oldKey:   filepath.Join(dir, "old-key.pem"),
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return c, err
@@ -42,6 +45,10 @@ func makeCertificates(dir string) (certificates, error) {
 		return c, err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return c, err
+	}
+	oldKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return c, err
 	}
@@ -63,6 +70,16 @@ func makeCertificates(dir string) (certificates, error) {
 	if err != nil {
 		return c, err
 	}
+	tmpl.SerialNumber = big.NewInt(3)
+	tmpl.KeyUsage |= x509.KeyUsageKeyEncipherment
+	oldLeaf, err := x509.CreateCertificate(rand.Reader, tmpl, ca, oldKey.Public(), caKey)
+	if err != nil {
+		return c, err
+	}
+	oldKeyDER, err := x509.MarshalPKCS8PrivateKey(oldKey)
+	if err != nil {
+		return c, err
+	}
 	caPEM := pemBlock("CERTIFICATE", ca.Raw)
 	chainPEM := append(pemBlock("CERTIFICATE", leaf), caPEM...)
 	keyPEM := pemBlock("PRIVATE KEY", keyDER)
@@ -72,6 +89,8 @@ func makeCertificates(dir string) (certificates, error) {
 		c.chain:    chainPEM,
 		c.key:      keyPEM,
 		c.combined: append(append([]byte{}, keyPEM...), chainPEM...),
+		c.oldChain: append(pemBlock("CERTIFICATE", oldLeaf), caPEM...),
+		c.oldKey:   pemBlock("PRIVATE KEY", oldKeyDER),
 	} {
 		if err := os.WriteFile(file, data, 0o644); err != nil {
 			return c, err

@@ -1,5 +1,5 @@
-// Package lab runs real mail servers for tests: private instances of Dovecot,
-// Cyrus and Courier, each with its own configuration, mail store, ports and
+// Package lab runs real servers for tests: private instances of Dovecot, Cyrus,
+// Courier and HAProxy, each with its own configuration, mail store, ports and
 // certificate inside one folder.
 //
 // Invariants:
@@ -12,7 +12,7 @@
 //     there is saved first and put back by [Server.Stop]; a lock makes sure
 //     that only one lab does it at a time.
 //
-// Limits: Linux and Debian's packages; root, because all three servers drop
+// Limits: Linux and Debian's packages; root, because the mail servers drop
 // privileges on their own; the folder's path must be short (under 60 octets),
 // since the servers put UNIX sockets into it. The passwords are no secrets.
 package lab

@@ -59,6 +59,13 @@ func (l *Lab) Certificate() string { return l.tls.chain }
 // Key is the file of the private key that belongs to Certificate.
 func (l *Lab) Key() string { return l.tls.key }
 
+// OldCertificate and OldKey are those of a server certificate of an RSA key, for
+// clients that know no other.
+func (l *Lab) OldCertificate() string { return l.tls.oldChain }
+
+// OldKey is the file of the private key that belongs to OldCertificate.
+func (l *Lab) OldKey() string { return l.tls.oldKey }
+
 // A Server is one running mail server.
 type Server struct {
 	Name    string // dovecot, cyrus, courier

@@ -4,8 +4,10 @@
 // The servers are Dovecot, Cyrus and Courier (package lab), Cyrus both over IMAP
 // and over JMAP; the clients are curl, fetchmail, mutt, s-nail, Sylpheed, Python's
 // poplib, Perl's Net::POP3 and Jakarta Mail, each without TLS, with STLS and with
-// TLS from the first octet. What a deletion left behind is judged by the server itself, read over
-// IMAP with code that shares nothing with the gateway.
+// TLS from the first octet. What a deletion left behind is judged by the server
+// itself, read over IMAP with code that shares nothing with the gateway. What
+// stands in front of the gateway is HAProxy, and OpenSSL where old devices know
+// TLS 1.0 alone.
 //
 // The tests run where POPGATE_LAB names a folder that deploy/test.sh prepared:
 // the popgate binary, and the unpacked packages that Debian does not install

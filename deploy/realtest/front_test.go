@@ -42,26 +42,36 @@ func (s *station) serve(t *testing.T) *front {
 // must then exit with 0.
 func (b *bench) gateway(t *testing.T, name string, flags ...string) *front {
 	t.Helper()
+	f := &front{pop3: freePort(t), pop3s: freePort(t)}
+	b.serve(t, f, name, append([]string{"--listen", "pop3://" + f.pop3, "--listen", "pop3s://" + f.pop3s,
+		"--tls-cert", b.Certificate(), "--tls-key", b.Key()}, flags...)...)
+	return f
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	addr, err := lab.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+// serve starts popgate with these flags, as f.
+func (b *bench) serve(t *testing.T, f *front, name string, flags ...string) {
+	t.Helper()
 	binary := filepath.Join(b.Dir(), "popgate")
 	if _, err := os.Stat(binary); err != nil {
 		t.Fatalf("no gateway: %v", err)
 	}
-	var addrs [3]string
-	for i := range addrs {
-		var err error
-		if addrs[i], err = lab.FreePort(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f := &front{pop3: addrs[0], pop3s: addrs[1]}
+	metrics := freePort(t)
 	file, err := os.CreateTemp(b.Dir(), "gateway-"+name+"-*.log")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
 	f.log = file.Name()
-	argv := append([]string{"serve", "--listen", "pop3://" + f.pop3, "--listen", "pop3s://" + f.pop3s,
-		"--tls-cert", b.Certificate(), "--tls-key", b.Key(), "--metrics", addrs[2]}, flags...)
+	argv := append([]string{"serve", "--metrics", metrics}, flags...)
 	cmd := exec.Command(binary, argv...)
 	cmd.Dir = b.Dir()
 	cmd.Stdout, cmd.Stderr = file, file
@@ -107,17 +117,16 @@ func (b *bench) gateway(t *testing.T, name string, flags ...string) *front {
 			t.Fatalf("popgate %q: %v\n%s", argv, err, f.tail())
 		case <-tick.C:
 		}
-		resp, err := client.Get(fmt.Sprintf("http://%s/-/ready", addrs[2]))
+		resp, err := client.Get(fmt.Sprintf("http://%s/-/ready", metrics))
 		if err != nil {
 			continue
 		}
 		resp.Body.Close()
 		if resp.StatusCode == http.StatusOK {
-			return f
+			return
 		}
 	}
 	t.Fatalf("popgate is not ready in %v\n%s", gatewayStart, f.tail())
-	return nil
 }
 
 func (f *front) tail() []byte {

@@ -9,27 +9,6 @@ import (
 	"strings"
 )
 
-// Listen is one address where POP3 clients connect.
-type Listen struct {
-	TLS  bool   // pop3s://: TLS from the first octet
-	Host string // name or address, IPv6 without brackets; "" for every address of the machine
-	Port uint16 // 0 for a free one
-}
-
-// Address returns host:port, as net.Listen takes it.
-func (l Listen) Address() string { return net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port))) }
-
-// String returns the URL of the listener, with its port.
-func (l Listen) String() string {
-	if l.TLS {
-		return "pop3s://" + l.Address()
-	}
-	return "pop3://" + l.Address()
-}
-
-// Loopback reports whether only this machine can reach the listener.
-func (l Listen) Loopback() bool { return loopbackHost(l.Host) }
-
 // Address returns host:port of the service.
 func (u Upstream) Address() string { return net.JoinHostPort(u.Host, strconv.Itoa(int(u.Port))) }
 
@@ -61,31 +40,6 @@ func loopbackHost(host string) bool {
 func loopbackAddress(hostport string) bool {
 	host, _, err := net.SplitHostPort(hostport)
 	return err == nil && loopbackHost(host)
-}
-
-func addListen(to *[]Listen, s string) error {
-	var l Listen
-	var defaultPort uint16
-	scheme, rest, _ := strings.Cut(s, "://")
-	switch strings.ToLower(scheme) {
-	case "pop3":
-		defaultPort = 110
-	case "pop3s":
-		l.TLS, defaultPort = true, 995
-	default:
-		return errValue
-	}
-	var err error
-	if l.Host, l.Port, err = authority(rest, defaultPort); err != nil {
-		return err
-	}
-	for _, other := range *to {
-		if other.Port != 0 && other.Address() == l.Address() {
-			return errors.New("that address and port are listed twice")
-		}
-	}
-	*to = append(*to, l)
-	return nil
 }
 
 func setUpstream(to *Upstream, s string) error {

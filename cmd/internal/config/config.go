@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"time"
 )
@@ -24,7 +25,8 @@ type Config struct {
 	Limits    Limits
 }
 
-// TLS names the certificate that POP3 clients see. Both files are set or none.
+// TLS names the certificate that POP3 clients see, but on listeners with a
+// [Legacy]. Both files are set or none.
 type TLS struct {
 	Cert       string     // PEM file: the chain, the server's certificate first
 	Key        string     // PEM file: its private key
@@ -153,12 +155,22 @@ func Default() Config {
 }
 
 // Warnings lists what is allowed but worth a second look at this time, in plain
-// sentences. It reads the certificate again.
+// sentences. It reads the certificates again.
 func (c Config) Warnings(now time.Time) []string {
 	var w []string
+	expired := func(key, file string, cert tls.Certificate, err error) {
+		if err == nil && now.After(cert.Leaf.NotAfter) {
+			w = append(w, key+": "+file+" expired on "+cert.Leaf.NotAfter.Format(time.DateOnly)+"; clients will refuse it")
+		}
+	}
 	if c.TLS.Given() {
-		if cert, err := c.TLS.Certificate(); err == nil && now.After(cert.Leaf.NotAfter) {
-			w = append(w, "tls.cert: "+c.TLS.Cert+" expired on "+cert.Leaf.NotAfter.Format(time.DateOnly)+"; clients will refuse it")
+		cert, err := c.TLS.Certificate()
+		expired("tls.cert", c.TLS.Cert, cert, err)
+	}
+	for _, l := range c.Listen {
+		if l.Legacy.Given() {
+			cert, err := l.Legacy.Certificate()
+			expired(l.path+".legacy.cert", l.Legacy.Cert, cert, err)
 		}
 	}
 	if c.ClearText {

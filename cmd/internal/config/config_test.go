@@ -213,6 +213,17 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+func TestCertificatesOfListenersWarn(t *testing.T) {
+	c, err := config.Load("testdata/good/listen_one_section.yaml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.Warnings(time.Date(2226, time.January, 1, 0, 0, 0, 0, time.UTC))
+	if len(got) != 1 || !strings.HasPrefix(got[0], "listen[0].legacy.cert: testdata/tls/rsa-cert.pem expired on 2126-") {
+		t.Errorf("a certificate for old devices that has expired: %q", got)
+	}
+}
+
 func TestCertificates(t *testing.T) {
 	pair := config.TLS{Cert: "testdata/tls/cert.pem", Key: "testdata/tls/key.pem"}
 	cert, err := pair.Certificate()

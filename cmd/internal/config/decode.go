@@ -173,10 +173,17 @@ func (l *loader) value(name, n *yaml.Node, k key, path string) {
 		l.report(l.at(n), path, "this is a section; under it stand %s", enumerate(names(k.keys), "and"))
 	case empty(n):
 		l.report(l.at(name), path, "the value is missing; use %s, or leave the line out", k.accepts)
+	case k.item != nil && n.Kind == yaml.MappingNode:
+		k.list()
+		l.item(n, k, path+"[0]")
 	case k.list != nil && n.Kind == yaml.SequenceNode:
 		k.list()
-		for _, item := range n.Content {
-			if l.plain(item, path) {
+		for i, item := range n.Content {
+			switch {
+			case !l.plain(item, path):
+			case k.item != nil && item.Kind == yaml.MappingNode:
+				l.item(item, k, fmt.Sprintf("%s[%d]", path, i))
+			default:
 				l.scalar(item, k, path)
 			}
 		}
@@ -187,6 +194,19 @@ func (l *loader) value(name, n *yaml.Node, k key, path string) {
 		l.scalar(n, k, path)
 	default:
 		l.report(l.at(n), path, "one value is expected; use %s", k.accepts)
+	}
+}
+
+// item reads a list's item that is a section.
+func (l *loader) item(n *yaml.Node, k key, path string) {
+	l.set[path] = l.at(n)
+	before := len(l.problems)
+	l.section(n, k.item(), path+".")
+	if len(l.problems) > before {
+		return // it is not whole, and what it lacks has been said
+	}
+	if err := k.add(path); err != nil {
+		l.report(l.at(n), path, "%v", err)
 	}
 }
 

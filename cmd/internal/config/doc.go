@@ -7,6 +7,8 @@
 //     file and the flags pass through the same setters.
 //   - A flag replaces what the file says under that key; of a list
 //     (--listen), the flags replace the whole list.
+//   - Of a listener with a section of its own, what the section promises is
+//     whole: a proxy or an old device without a list of networks is an error.
 //   - Strict: an unknown key, a key given twice, a value out of range, a tag,
 //     an alias and a second document are errors.
 //   - Every problem of a file is reported at once, as FILE:LINE: key: what is

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -13,36 +14,54 @@ import (
 // Certificate reads the certificate and its private key. There must be one:
 // see [TLS.Given].
 func (t TLS) Certificate() (tls.Certificate, error) {
-	cert, _, err := t.load()
+	cert, _, err := pair(t.Cert, t.Key)
 	return cert, err
 }
 
-// load tells in bad which of the two files an error is about.
-func (t TLS) load() (cert tls.Certificate, bad string, err error) {
-	chain, err := read(t.Cert)
+// Certificate reads the certificate and its private key. There must be one:
+// see [Legacy.Given].
+func (l Legacy) Certificate() (tls.Certificate, error) {
+	cert, _, err := l.load()
+	return cert, err
+}
+
+func (l Legacy) load() (cert tls.Certificate, bad string, err error) {
+	if cert, bad, err = pair(l.Cert, l.Key); err != nil {
+		return cert, bad, err
+	}
+	if _, ok := cert.Leaf.PublicKey.(*rsa.PublicKey); !ok {
+		return cert, "cert", named(l.Cert, errors.New("is not of an RSA key, and old devices know no other"))
+	}
+	return cert, "", nil
+}
+
+// pair reads a certificate and its key. It tells in bad which of the two files,
+// cert or key, an error is about.
+func pair(certFile, keyFile string) (cert tls.Certificate, bad string, err error) {
+	chain, err := read(certFile)
 	if err != nil {
-		return cert, "tls.cert", named(t.Cert, err)
+		return cert, "cert", named(certFile, err)
 	}
 	if !holds(chain, "CERTIFICATE") {
-		return cert, "tls.cert", named(t.Cert, errors.New("holds no certificate in PEM; give the chain, the server's own certificate first"))
+		return cert, "cert", named(certFile, errors.New("holds no certificate in PEM; give the chain, the server's own certificate first"))
 	}
-	key, err := read(t.Key)
+	key, err := read(keyFile)
 	if err != nil {
-		return cert, "tls.key", named(t.Key, err)
+		return cert, "key", named(keyFile, err)
 	}
 	switch {
 	case holds(key, "ENCRYPTED PRIVATE KEY") || bytes.Contains(key, []byte("Proc-Type: 4,ENCRYPTED")):
-		return cert, "tls.key", named(t.Key, errors.New("is locked by a passphrase; take it off, with `openssl pkey` for one"))
+		return cert, "key", named(keyFile, errors.New("is locked by a passphrase; take it off, with `openssl pkey` for one"))
 	case !holds(key, "PRIVATE KEY"):
-		return cert, "tls.key", named(t.Key, errors.New("holds no private key in PEM"))
+		return cert, "key", named(keyFile, errors.New("holds no private key in PEM"))
 	}
 	cert, err = tls.X509KeyPair(chain, key)
 	if err != nil {
 		text := strings.TrimPrefix(err.Error(), "tls: ")
 		if strings.Contains(text, "match public key") {
-			text = "does not belong to the first certificate of " + t.Cert + "; give the pair that was issued together"
+			text = "does not belong to the first certificate of " + certFile + "; give the pair that was issued together"
 		}
-		return cert, "tls.key", named(t.Key, errors.New(text))
+		return cert, "key", named(keyFile, errors.New(text))
 	}
 	return cert, "", nil
 }
@@ -82,14 +101,37 @@ func holds(data []byte, kind string) bool {
 // files reads what the configuration names, with the functions that the
 // service uses later.
 func (l *loader) files(c *Config) {
+	var usual tls.Certificate
 	if c.TLS.Cert != "" && c.TLS.Key != "" && !l.refused("tls.cert") && !l.refused("tls.key") {
-		if _, bad, err := c.TLS.load(); err != nil {
-			l.report(l.place(bad), bad, "%v", err)
+		var bad string
+		var err error
+		if usual, bad, err = pair(c.TLS.Cert, c.TLS.Key); err != nil {
+			l.report(l.place("tls."+bad), "tls."+bad, "%v", err)
 		}
+	}
+	for _, listen := range c.Listen {
+		l.legacy(listen, usual)
 	}
 	if !l.refused("upstream.ca") {
 		if _, err := c.Upstream.Roots(); err != nil {
 			l.report(l.place("upstream.ca"), "upstream.ca", "%v", err)
 		}
+	}
+}
+
+// legacy reads the certificate of a listener for old devices. Old TLS can give a
+// key away: it is not the key that everybody else relies on.
+func (l *loader) legacy(listen Listen, usual tls.Certificate) {
+	if listen.Legacy.Cert == "" || listen.Legacy.Key == "" {
+		return
+	}
+	at := listen.path + ".legacy."
+	cert, bad, err := listen.Legacy.load()
+	if err != nil {
+		l.report(l.place(at+bad), at+bad, "%v", err)
+		return
+	}
+	if key, ok := cert.Leaf.PublicKey.(*rsa.PublicKey); ok && usual.Leaf != nil && key.Equal(usual.Leaf.PublicKey) {
+		l.report(l.place(at+"key"), at+"key", "%s is the key of tls.cert too; old TLS needs one of its own", listen.Legacy.Key)
 	}
 }

@@ -3,6 +3,7 @@ package config_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,11 +44,19 @@ func FuzzConfig(f *testing.F) {
 			t.Errorf("limits out of range: %+v", c.Limits)
 		}
 		for _, l := range c.Listen {
-			if l.TLS && !c.TLS.Given() {
+			if l.TLS && !c.TLS.Given() && !l.Legacy.Given() {
 				t.Errorf("%s without a certificate", l)
 			}
-			if !l.Loopback() && !c.TLS.Given() && !c.ClearText {
+			if !l.Loopback() && !c.TLS.Given() && !c.ClearText && !l.Legacy.Given() {
 				t.Errorf("nobody can log in on %s", l)
+			}
+			if old := l.Legacy; (len(old.From) > 0) != old.Given() || (old.Key != "") != old.Given() {
+				t.Errorf("%s is for old devices in part: %+v", l, old)
+			}
+			for _, n := range slices.Concat(l.Proxies, l.Legacy.From) {
+				if !n.IsValid() || n.Bits() == 0 || n != n.Masked() {
+					t.Errorf("%v is no network to list", n)
+				}
 			}
 		}
 	})

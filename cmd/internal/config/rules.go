@@ -29,7 +29,30 @@ func (l *loader) rules(c *Config) {
 	if c.Cache.File != "" && c.Cache.Memory == 0 && !l.refused("cache.memory") {
 		l.report(l.place("cache.file"), "cache.file", "there is no cache to keep: cache.memory is none; leave one of the two out")
 	}
+	for _, listen := range c.Listen {
+		l.listener(listen)
+	}
 	l.certificates(c)
+}
+
+// listener checks what stands in a section of its own.
+func (l *loader) listener(listen Listen) {
+	if listen.path == "" {
+		return
+	}
+	if _, given := l.set[listen.path+".url"]; !given {
+		l.report(l.place(listen.path), listen.path, "the url is missing; use %s", acceptsListen)
+	}
+	need := func(section string, missing bool, name, what string) {
+		at := listen.path + "." + section
+		if _, given := l.set[at]; given && missing {
+			l.report(l.place(at), at, "%s is missing; %s", name, what)
+		}
+	}
+	need("proxy-protocol", len(listen.Proxies) == 0, "from", "it lists the addresses of the proxies, and nobody else may connect")
+	need("legacy", len(listen.Legacy.From) == 0, "from", "it lists the networks of the old devices, and nobody else is served")
+	need("legacy", listen.Legacy.Cert == "", "cert", "old TLS has a certificate of its own, of an RSA key")
+	need("legacy", listen.Legacy.Key == "", "key", "it is the private key of legacy.cert")
 }
 
 // missing reports a key that has no default and was not given.
@@ -61,14 +84,16 @@ func (l *loader) certificates(c *Config) {
 		return
 	}
 	for _, listen := range c.Listen {
+		at := listen.at()
 		switch {
+		case listen.Legacy.Given(), l.refused(at), l.refused(at + ".legacy"):
 		case listen.TLS:
-			l.report(l.place("listen"), "listen", "%s needs a certificate; give tls.cert and tls.key (--tls-cert, --tls-key)", listen)
+			l.report(l.place(at), at, "%s needs a certificate; give tls.cert and tls.key (--tls-cert, --tls-key)", listen)
 		case !listen.Loopback() && !c.ClearText && !l.refused("clear-text-login"):
 			// RFC 2595 section 2.3: no password crosses the network in clear
 			// text, unless the configuration says so in words.
-			l.report(l.place("listen"), "listen", "nobody could log in on %s: other machines reach it, and it offers no TLS; "+
-				"give tls.cert and tls.key (--tls-cert, --tls-key), or listen on 127.0.0.1, or say clear-text-login: anywhere", listen)
+			l.report(l.place(at), at, "nobody could log in on %s: its clients are on other machines, and it offers no TLS; "+
+				"give tls.cert and tls.key (--tls-cert, --tls-key), or listen on 127.0.0.1 with no proxy in front, or say clear-text-login: anywhere", listen)
 		}
 	}
 }
@@ -77,7 +102,7 @@ func (l *loader) certificates(c *Config) {
 func (l *loader) refused(path string) bool {
 	at := l.set[path]
 	for _, p := range l.problems {
-		if p.Key == path || at.line == 0 && at.where != "" && p.Where == at.where {
+		if p.Key == path || strings.HasPrefix(p.Key, path+"[") || at.line == 0 && at.where != "" && p.Where == at.where {
 			return true
 		}
 	}

@@ -13,7 +13,7 @@ const (
 )
 
 // A key is one name in the file: a section (keys), a value (set), or a list
-// of values (set and list).
+// of values (set and list), some of which may be sections (item and add).
 type key struct {
 	name    string
 	flag    string // without dashes; "" where there is none
@@ -22,16 +22,16 @@ type key struct {
 	list    func() // called before the first value: empties the list
 	file    bool   // a file name, relative to where it was given
 	keys    []key
+	item    func() []key            // begins an item that is a section, and returns its keys
+	add     func(path string) error // ends it
 }
 
 // schema is the whole of the configuration: what each key is called, what it
 // accepts, and where in c it goes.
 func schema(c *Config) []key {
-	l := &c.Limits
+	l, listeners := &c.Limits, &listening{all: &c.Listen}
 	return []key{
-		{name: "listen", flag: "listen", accepts: "pop3://HOST[:PORT] or pop3s://HOST[:PORT]",
-			list: func() { c.Listen = nil },
-			set:  func(s string) error { return addListen(&c.Listen, s) }},
+		listeners.key(),
 		{name: "tls", keys: []key{
 			{name: "cert", flag: "tls-cert", accepts: "a PEM file", file: true, set: text(&c.TLS.Cert)},
 			{name: "key", flag: "tls-key", accepts: "a PEM file", file: true, set: text(&c.TLS.Key)},
@@ -122,5 +122,8 @@ func walk(ks []key, prefix string, f func(path string, k key)) {
 			continue
 		}
 		f(prefix+k.name, k)
+		if k.item != nil {
+			walk(k.item(), prefix+k.name+".", f)
+		}
 	}
 }

@@ -3,7 +3,9 @@ package mutants
 import "slices"
 
 // List returns every mutant.
-func List() []Mutant { return slices.Concat(engine(), store(), reuse(), jmap(), guard(), around()) }
+func List() []Mutant {
+	return slices.Concat(front(), engine(), store(), reuse(), jmap(), guard(), around())
+}
 
 // around are the sabotages of what stands between engine and store.
 func around() []Mutant {
