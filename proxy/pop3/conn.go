@@ -11,6 +11,7 @@ import (
 // Times that are not worth a setting.
 const (
 	lastWords  = 5 * time.Second // for a write once the server is going down
+	gatherTime = time.Second / 4 // for octets of a message to wait for more
 	lingerTime = time.Second     // for a client to hear the last reply
 	lingerSize = 256 << 10       // octets it may send meanwhile
 )

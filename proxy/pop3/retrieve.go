@@ -84,6 +84,7 @@ func (s *session) send(n int, want upstream.Extent, cut *pop3wire.TopCut) Result
 	out := pop3wire.NewDotWriter(s.out)
 	var taken int64 // octets of the body that belong to the reply
 	whole := false
+	flushed := time.Now()
 	for {
 		watchdog.Stop() // the client may take longer than the mail service
 		k, enough := len(p), false
@@ -110,6 +111,10 @@ func (s *session) send(n int, want upstream.Extent, cut *pop3wire.TopCut) Result
 		}
 		if err != nil {
 			return s.broken(out, EndUpstreamLost, err)
+		}
+		if now := time.Now(); now.Sub(flushed) >= gatherTime {
+			s.out.Flush() // the next Write tells an error
+			flushed = now
 		}
 		watchdog.Reset(s.opts.UpstreamTime)
 		p, err = readSome(body, piece[:])

@@ -2,6 +2,7 @@ package pop3_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/popgate/popgate/proxy/pop3"
+	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/memdrop"
 )
 
@@ -246,6 +249,50 @@ func TestAReplyIsOneWrite(t *testing.T) {
 			}
 		})
 	}
+}
+
+// trickle is a body that brings a line a second.
+type trickle struct {
+	ctx   context.Context
+	lines int
+}
+
+func (b *trickle) Octets() int64 { return int64(10 * b.lines) }
+func (b *trickle) Close() error  { return nil }
+func (b *trickle) Read(p []byte) (int, error) {
+	if b.lines == 0 {
+		return 0, io.EOF
+	}
+	select {
+	case <-time.After(time.Second):
+	case <-b.ctx.Done():
+		return 0, b.ctx.Err()
+	}
+	b.lines--
+	return copy(p, "12345678\r\n"), nil
+}
+
+// What a slow mail service brings does not wait for a buffer to be full.
+func TestASlowMessageIsPassedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab("alice", "pw")
+		f := &fake{sizes: []int64{100}, retrieve: func(ctx context.Context, _ int, _ upstream.Extent) (upstream.Body, error) {
+			return &trickle{ctx, 10}, nil
+		}}
+		p := dial(t, l.server(t, func(o *pop3.Options) { o.Store = f }), loopback4, loopback4, pop3.Via{})
+		p.ask("USER alice")
+		p.ask("PASS pw")
+		p.ask("RETR 1")
+		got := ""
+		for range 5 {
+			time.Sleep(time.Second)
+			got += p.received()
+		}
+		if n := strings.Count(got, "12345678\r\n"); n < 4 {
+			t.Errorf("after 5 lines, the client has %d", n)
+		}
+		p.hangUp()
+	})
 }
 
 // FuzzSession plays each input before login, after USER, and after login. There

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/popgate/popgate/proxy/pop3"
+	"github.com/popgate/popgate/proxy/pop3/pop3wire"
 )
 
 // hostileText stands in all that a hostile server says in words: no client may
@@ -27,7 +28,7 @@ const hostileText = "EVIL"
 // first message does not fit into a buffer, so that a client has a part of it
 // when the rest goes wrong.
 var hostileMail = []string{
-	"Subject: one\r\n\r\n" + strings.Repeat(".a line of the first message\r\n", 300),
+	"Subject: one\r\n\r\n" + strings.Repeat(".a line of the first message\r\n", pop3wire.BufferSize/25),
 	"Subject: two\r\n\r\n.the second\r\n",
 	"Subject: three\r\n\r\nthe third\r\n",
 }
