@@ -54,7 +54,7 @@ func hostileCases(scale int) []hostileCase {
 		auth  = "PASS -ERR [AUTH]"
 		read  = "RETR 1 -ERR [SYS/TEMP]"
 		gone  = "RETR 1 -ERR"
-		cut   = "cut after 6 replies" // what is not whole, and small, does not go out at all
+		cut   = "RETR 1 cut"
 		quit  = "QUIT -ERR [SYS/TEMP]"
 		fine  = "fine"
 		greet = "GREETING"
