@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -629,6 +630,72 @@ func TestAConnectionThatWaitedRepeatsNoCredentials(t *testing.T) {
 			b.Errorf("the error is %v", err)
 		}
 	})
+}
+
+// Nothing that can be reached from the store holds the password, or the beginning
+// of it, while a connection waits.
+func TestNoPasswordIsKeptWhileAConnectionWaits(t *testing.T) {
+	reuse(t, imap.Options{}, func(b *reuseBench) {
+		beginning := imaptest.DefaultPassword[:6]
+		s := open(b, b.store)
+		synctest.Wait()
+		if !reaches(reflect.ValueOf(s.Account), beginning, map[any]bool{}) {
+			b.Error("the password of a session that is open was not found: the search is no good")
+		}
+		s.Close()
+		b.want("after the session", 1, 1, 1, 0)
+		if reaches(reflect.ValueOf(b.store), beginning, map[any]bool{}) {
+			b.Error("the password is kept")
+		}
+	})
+}
+
+// reaches reports whether text is in a string or in octets that v leads to. It does
+// not look into functions and channels.
+func reaches(v reflect.Value, text string, seen map[any]bool) bool {
+	switch v.Kind() {
+	case reflect.String:
+		return strings.Contains(v.String(), text)
+	case reflect.Pointer, reflect.Map, reflect.Slice:
+		at := [3]any{v.Type(), v.Pointer(), 0}
+		if v.Kind() == reflect.Slice {
+			at[2] = v.Len()
+		}
+		if v.IsNil() || seen[at] {
+			return false
+		}
+		seen[at] = true
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		return !v.IsNil() && reaches(v.Elem(), text, seen)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if reaches(v.Field(i), text, seen) {
+				return true
+			}
+		}
+	case reflect.Map:
+		for i := v.MapRange(); i.Next(); {
+			if reaches(i.Key(), text, seen) || reaches(i.Value(), text, seen) {
+				return true
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			octets := make([]byte, v.Len())
+			for i := range octets {
+				octets[i] = byte(v.Index(i).Uint())
+			}
+			return strings.Contains(string(octets), text)
+		}
+		for i := range v.Len() {
+			if reaches(v.Index(i), text, seen) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Each test begins with a connection that waits.
