@@ -114,6 +114,8 @@ func reuse() []Mutant {
 			"!hmac.Equal(proof[:], w.proof[:])", "!hmac.Equal(proof[:], proof[:])"),
 		one("a_connection_for_a_name_alike", "a connection is for the user that was proved on it", "reuse.go",
 			"\tmac.Write(length[:])\n\tmac.Write([]byte(c.User))\n", ""),
+		one("a_password_is_kept", "no password is kept between sessions", "reuse.go",
+			"\tc.guard.Withhold() // no part of the password stays\n", ""),
 		one("reuse_makes_a_login_young", "a password is honoured for its age and no longer", "reuse.go",
 			"\tw.conn.untried = true\n", "\tw.conn.untried = true\n\tw.conn.proved = time.Now()\n"),
 		one("a_failed_UPDATE_leaves_its_connection", "what went wrong is not used again", "maildrop.go",

@@ -268,6 +268,29 @@ func TestStatusKeepsTheLastWord(t *testing.T) {
 	}
 }
 
+// What is withheld last is withheld, and what was so before is forgotten.
+func TestAStatusRepeatsNothingThatIsWithheld(t *testing.T) {
+	const said = "* NO what is wonderland of alice\r\n"
+	c := guard(said+said+said, imapguard.Limits{}, false)
+	c.Begin(imapguard.Expect{})
+	for _, tt := range []struct {
+		withhold []string
+		want     string
+	}{
+		{[]string{"other", "wonderland"}, "NO (the text repeats the credentials)"},
+		{nil, "NO what is wonderland of alice"},
+		{[]string{"wonderland"}, "NO (the text repeats the credentials)"},
+	} {
+		c.Withhold(tt.withhold...)
+		if _, err := c.ReadLine(); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Status().String(); got != tt.want {
+			t.Errorf("with %q: %q, want %q", tt.withhold, got, tt.want)
+		}
+	}
+}
+
 func TestSilenceDuringACommandIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
