@@ -62,3 +62,16 @@ install_packages() {
 	install_missing || { update && install_missing; } || { tail -n 30 "$tmp/apt.log"; die 'apt-get failed'; }
 	restore_policy
 }
+
+# unpack_packages unpacks packages that Debian does not install beside others, each
+# into $tmp/unpacked, under its name without what is behind the first dash.
+unpack_packages() {
+	say "Unpacking $* into the temporary folder"
+	mkdir -p "$tmp/debs" "$tmp/unpacked"
+	download() { (cd "$tmp/debs" && apt download "$@"); }
+	download "$@" || { update && download "$@"; } || { tail -n 30 "$tmp/apt.log"; die 'apt-get download failed'; }
+	local package
+	for package in "$@"; do
+		dpkg -x "$tmp"/debs/"$package"_*.deb "$tmp/unpacked/${package%%-*}"
+	done
+}

@@ -28,8 +28,6 @@ packages=(
 	python3 perl libio-socket-ssl-perl libauthen-sasl-perl
 	openjdk-17-jre-headless libecj-java libjakarta-mail-java
 )
-# Debian does not install these beside dovecot-imapd: they are only unpacked.
-unpacked=(cyrus-imapd courier-imap)
 
 [ "$(uname -s)" = Linux ] || { echo 'test.sh: the real-server tests need Debian; "go test ./..." runs the others anywhere' >&2; exit 1; }
 . deploy/packages.sh
@@ -71,14 +69,7 @@ trap 'exit 143' TERM
 
 install_packages "${packages[@]}"
 
-# download fetches the packages that are only unpacked.
-download() { (cd "$tmp/debs" && apt download "${unpacked[@]}"); }
-
-mkdir "$tmp/debs" "$tmp/unpacked"
-say "Unpacking ${unpacked[*]} into the temporary folder"
-download || { update && download; } || { tail -n 30 "$tmp/apt.log"; die 'apt-get download failed'; }
-dpkg -x "$tmp"/debs/cyrus-imapd_*.deb "$tmp/unpacked/cyrus"
-dpkg -x "$tmp"/debs/courier-imap_*.deb "$tmp/unpacked/courier"
+unpack_packages cyrus-imapd courier-imap
 
 # --- what needs no servers ------------------------------------------------------
 

@@ -25,6 +25,7 @@ type options struct {
 	work    string
 	only    string
 	popgate string
+	dir     string
 	json    string
 	write   string
 }
@@ -36,6 +37,7 @@ func main() {
 	flag.StringVar(&o.work, "work", ".", "only works whose name matches this regular expression")
 	flag.StringVar(&o.only, "only", ".", "only contenders whose name matches: wire, native, imapc, popgate, popgate-reuse")
 	flag.StringVar(&o.popgate, "popgate", "", "the popgate binary (required)")
+	flag.StringVar(&o.dir, "dir", "", "a folder for everything, with cyrus-imapd unpacked in unpacked/cyrus (required)")
 	flag.StringVar(&o.json, "json", "", "write every single figure to this file")
 	flag.StringVar(&o.write, "write", "", "write RESULTS.md and bench.svg to this folder")
 	flag.Parse()
@@ -59,14 +61,10 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if o.popgate == "" {
-		return fmt.Errorf("-popgate is missing; deploy/bench/run.sh builds it")
+	if o.popgate == "" || o.dir == "" {
+		return fmt.Errorf("-popgate or -dir is missing; deploy/bench/run.sh makes them")
 	}
-	dir, err := os.MkdirTemp("", "popgate-bench.")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
+	dir := o.dir
 	l, err := lab.New(dir)
 	if err != nil {
 		return err
@@ -146,6 +144,15 @@ func run(ctx context.Context, o options) error {
 		fmt.Printf("%s: %.1f s\n", w.name, since(start))
 	}
 	table := f.table(rows)
+	if chosen.MatchString("jmap") && only.MatchString("popgate") {
+		start := time.Now()
+		more, err := b.compareJMAP(ctx, l, o.popgate, o.rounds)
+		if err != nil {
+			return fmt.Errorf("jmap: %w", err)
+		}
+		fmt.Printf("jmap: %.1f s\n", since(start))
+		table += "\n" + more
+	}
 	fmt.Printf("\n%s", table)
 	if o.json != "" {
 		text, err := json.MarshalIndent(f, "", " ")

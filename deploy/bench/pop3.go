@@ -7,13 +7,26 @@ import (
 	"net"
 	"strconv"
 	"time"
+
+	"github.com/popgate/popgate/deploy/lab"
 )
 
 // patience is how long the benchmark waits for anything.
 const patience = 3 * time.Minute
 
-// password is that of every user.
+// password is that of every user in front of Dovecot.
 const password = "bench"
+
+// passwordOf is the password of a user: in front of Cyrus they are those of the
+// lab.
+func passwordOf(user string) string {
+	var n int
+	if k, _ := fmt.Sscanf(user, "user%d@example.test", &n); k == 1 {
+		_, secret := lab.User(n)
+		return secret
+	}
+	return password
+}
 
 // A client is a POP3 client that costs little: its buffers are its own, and it
 // looks at every octet once.
@@ -52,7 +65,7 @@ func login(addr, user string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, line := range []string{"USER " + user, "PASS " + password} {
+	for _, line := range []string{"USER " + user, "PASS " + passwordOf(user)} {
 		if _, err := c.command(line); err != nil {
 			return nil, c.failed(line[:4], err)
 		}

@@ -4,8 +4,8 @@
 #
 #   ./deploy/bench/run.sh [-rounds N] [-work REGEXP] [-only REGEXP] [-quick] [-write deploy/bench]
 #
-# It needs Debian 12 with Go and apt, and root. It installs Dovecot if that is
-# missing, and starts no service by that. Servers run from one temporary folder,
+# It needs Debian 12 with Go and apt, and root. It installs Dovecot and Cyrus if
+# they are missing, and starts no service by that. Servers run from one temporary folder,
 # on 127.0.0.1 alone, and end with this script.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -14,8 +14,9 @@ cd "$(dirname "$0")/../.."
 ulimit -n "$(ulimit -Hn)"
 tmp=$(mktemp -d /tmp/popgate.XXXXXX)
 trap 'restore_policy; rm -rf --one-file-system "$tmp"' EXIT
-install_packages dovecot-imapd dovecot-pop3d
+install_packages dovecot-imapd dovecot-pop3d cyrus-common cyrus-caldav sasl2-bin libsasl2-modules libsasl2-modules-db
+unpack_packages cyrus-imapd
 go build -buildvcs=false -o "$tmp/popgate" ./cmd/popgate
 go build -buildvcs=false -o "$tmp/bench" ./deploy/bench
 chmod 755 "$tmp"
-TMPDIR=$tmp "$tmp/bench" -popgate "$tmp/popgate" "$@"
+"$tmp/bench" -dir "$tmp" -popgate "$tmp/popgate" "$@"

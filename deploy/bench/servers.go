@@ -159,28 +159,30 @@ func imapc(ctx context.Context, l *lab.Lab, b *backend) (*contender, error) {
 // popgate is the gateway of this module, with more settings in YAML behind those
 // that it has to have.
 func popgate(ctx context.Context, l *lab.Lab, b *backend, binary, name, settings string) (*contender, error) {
-	one := func(name, upstream string) (i instance, err error) {
-		if err := freePorts(&i.addr); err != nil {
-			return i, err
-		}
-		file := filepath.Join(l.Dir(), name+".yaml")
-		conf := fmt.Sprintf("listen: pop3://%s\nlog: {level: error}\ndrain: 0s\nlimits: {connections-per-address: none, rate-per-address: none}\n"+
-			"upstream:\n  url: imap://%s\n%s", i.addr, upstream, settings)
-		if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
-			return i, err
-		}
-		i.start = func(ctx context.Context) (*lab.Server, error) {
-			return l.Start(ctx, name, []string{i.addr}, binary, "serve", "--config", file)
-		}
-		return i, i.anew(ctx)
-	}
 	c := &contender{name: name}
 	var err error
-	if c.near, err = one(name+"-near", b.imap); err != nil {
+	if c.near, err = popgateAt(ctx, l, binary, name+"-near", "imap://"+b.imap, settings); err != nil {
 		return nil, err
 	}
-	c.far, err = one(name+"-far", b.farIMAP.addr())
+	c.far, err = popgateAt(ctx, l, binary, name+"-far", "imap://"+b.farIMAP.addr(), settings)
 	return c, err
+}
+
+// popgateAt starts popgate before the mail service at url.
+func popgateAt(ctx context.Context, l *lab.Lab, binary, name, url, settings string) (i instance, err error) {
+	if err := freePorts(&i.addr); err != nil {
+		return i, err
+	}
+	file := filepath.Join(l.Dir(), name+".yaml")
+	conf := fmt.Sprintf("listen: pop3://%s\nlog: {level: error}\ndrain: 0s\nlimits: {connections-per-address: none, rate-per-address: none}\n"+
+		"upstream:\n  url: %s\n%s", i.addr, url, settings)
+	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
+		return i, err
+	}
+	i.start = func(ctx context.Context) (*lab.Server, error) {
+		return l.Start(ctx, name, []string{i.addr}, binary, "serve", "--config", file)
+	}
+	return i, i.anew(ctx)
 }
 
 const commonConf = `base_dir = %[1]s/run

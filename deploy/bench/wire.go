@@ -35,7 +35,7 @@ func wireSession(addr, user string, line func(text []byte, in *bufio.Reader) err
 		return err
 	}
 	var out strings.Builder
-	commands = append([]string{"LOGIN " + user + " " + password}, commands...)
+	commands = append([]string{"LOGIN " + user + " " + passwordOf(user)}, commands...)
 	for i, c := range commands {
 		fmt.Fprintf(&out, "a%d %s\r\n", i, c)
 	}

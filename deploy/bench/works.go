@@ -421,32 +421,42 @@ func runDelete(_ context.Context, b *bench, c *contender, tell func(string, floa
 		if err := poll(addr, user, b.few); err != nil { // its first listing is another work
 			return err
 		}
-		p, err := login(addr, user)
+		took, err := deleteAll(addr, user, b.few)
 		if err != nil {
 			return err
 		}
-		var lines []string
-		for n := range b.few {
-			lines = append(lines, fmt.Sprint("DELE ", n+1))
-		}
-		start := time.Now()
-		if err := p.send(lines...); err != nil {
-			return p.failed("DELE", err)
-		}
-		for range b.few {
-			if _, err := p.reply(); err != nil {
-				return p.failed("DELE", err)
-			}
-		}
-		if err := p.quit(); err != nil {
-			return err
-		}
-		tell(row, since(start))
+		tell(row, took)
 		if n, err := wireSizes(b.backend.imap, user); err != nil && !strings.Contains(err.Error(), "Invalid messageset") || n != 0 {
 			return fmt.Errorf("%s: %d messages are left behind +OK: %w", c.name, n, err)
 		}
 	}
 	return nil
+}
+
+// deleteAll marks n messages and quits, and returns how many seconds that took
+// behind the login.
+func deleteAll(addr, user string, n int) (float64, error) {
+	p, err := login(addr, user)
+	if err != nil {
+		return 0, err
+	}
+	var lines []string
+	for i := range n {
+		lines = append(lines, fmt.Sprint("DELE ", i+1))
+	}
+	start := time.Now()
+	if err := p.send(lines...); err != nil {
+		return 0, p.failed("DELE", err)
+	}
+	for range n {
+		if _, err := p.reply(); err != nil {
+			return 0, p.failed("DELE", err)
+		}
+	}
+	if err := p.quit(); err != nil {
+		return 0, err
+	}
+	return since(start), nil
 }
 
 // runSlow is a client that stops to read in the middle of a large message.
