@@ -23,6 +23,7 @@ type Sets struct {
 	Ops        []string // requests to the mail service
 	Results    []string // results of such a request
 	Rejections []string // why a connection was turned away
+	Bounds     []string // what a limit on guesses is kept by
 }
 
 // Build tells what is running.
@@ -57,7 +58,7 @@ func (s set) of(v string) string {
 type Metrics struct {
 	registry *prometheus.Registry
 
-	listeners, ends, commands, statuses, mechanisms, logins, ops, results, rejections set
+	listeners, ends, commands, statuses, mechanisms, logins, ops, results, rejections, bounds set
 
 	sessions         prometheus.Gauge
 	sessionsEnded    *prometheus.CounterVec
@@ -76,6 +77,7 @@ type Metrics struct {
 	readAhead        *prometheus.CounterVec
 	conns            *prometheus.GaugeVec
 	rejected         *prometheus.CounterVec
+	throttled        *prometheus.CounterVec
 	panics           prometheus.Counter
 }
 
@@ -86,7 +88,7 @@ func New(b Build, s Sets) *Metrics {
 		registry:  prometheus.NewRegistry(),
 		listeners: s.Listeners, ends: s.Ends, commands: s.Commands, statuses: s.Statuses,
 		mechanisms: s.Mechanisms, logins: s.Logins, ops: s.Ops, results: s.Results,
-		rejections: s.Rejections,
+		rejections: s.Rejections, bounds: s.Bounds,
 	}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -117,6 +119,8 @@ func New(b Build, s Sets) *Metrics {
 	m.conns = f.gauges("connections", "Connections of POP3 clients that are open, by listener.", label{"listener", m.listeners})
 	m.rejected = f.counters("rejected_total", "Connections of POP3 clients that were turned away, by reason.",
 		label{"reason", m.rejections})
+	m.throttled = f.counters("throttled_total", "Logins refused without asking the mail service after too many wrong passwords, by what they were counted by.",
+		label{"by", m.bounds})
 	m.panics = f.counter("panics_total", "Faults in the program that ended one session.")
 	f.info("build_info", "What is running; always 1.", prometheus.Labels{
 		"version": b.Version, "revision": b.Revision, "goversion": b.GoVersion})
@@ -202,6 +206,9 @@ func (m *Metrics) Connection(listener string, delta int) {
 
 // Rejected counts a connection that was turned away.
 func (m *Metrics) Rejected(reason string) { m.rejected.WithLabelValues(m.rejections.of(reason)).Inc() }
+
+// Throttled counts a login that was refused because of too many guesses.
+func (m *Metrics) Throttled(by string) { m.throttled.WithLabelValues(m.bounds.of(by)).Inc() }
 
 // Panicked counts a fault in the program that ended one session.
 func (m *Metrics) Panicked() { m.panics.Inc() }

@@ -30,6 +30,7 @@ func sets() metrics.Sets {
 		Ops:        []string{"login", "fetch"},
 		Results:    []string{"ok", "unavailable"},
 		Rejections: []string{"full"},
+		Bounds:     []string{"address"},
 	}
 }
 
@@ -56,6 +57,7 @@ func names() map[string]string {
 		"popgate_sessions":                           "",
 		"popgate_sessions_total":                     "end,listener",
 		"popgate_size_mismatch_total":                "",
+		"popgate_throttled_total":                    "by",
 		"popgate_upstream_connections":               "",
 		"popgate_upstream_read_ahead_messages_total": "result",
 		"popgate_upstream_request_duration_seconds":  "op",
@@ -158,6 +160,7 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.UpstreamConnection(1)
 	m.Connection(listener, 1)
 	m.Rejected(rejection)
+	m.Throttled("address")
 	m.Panicked()
 }
 

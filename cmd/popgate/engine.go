@@ -27,6 +27,7 @@ func newEngine(cfg config.Config, store upstream.Store, serverTLS *tls.Config, m
 		RefuseDelete:   cfg.Delete == config.Refuse,
 		MarkSeen:       cfg.Seen,
 		Expire:         string(cfg.Expire),
+		LoginDelay:     cfg.Limits.LoginDelay,
 		LoginTries:     cfg.Limits.LoginTries,
 		BadCommands:    cfg.Limits.BadCommands,
 		LoginTime:      cfg.Limits.LoginTime,

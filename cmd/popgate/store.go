@@ -14,7 +14,8 @@ import (
 )
 
 // newStore builds the IMAP mailboxes and what is wrapped around them. From the
-// outside to the inside: the lock, the limits, the contract, the store.
+// outside to the inside: the throttle, the limits of an account, the lock, the
+// limits of a mailbox, the contract, the store.
 func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream.Store, error) {
 	u := cfg.Upstream
 	roots, err := u.Roots()
@@ -22,18 +23,20 @@ func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream
 		return nil, err
 	}
 	options := imap.Options{
-		Host:        u.Host,
-		Port:        u.Port,
-		Security:    security(u),
-		TLS:         &tls.Config{RootCAs: roots, ServerName: u.ServerName, MinVersion: tls.VersionTLS12},
-		Mailbox:     u.Mailbox,
-		Trash:       u.Trash,
-		Delete:      policy(cfg.Delete),
-		MaxMessages: cfg.Limits.MailboxMessages,
-		DialTime:    cfg.Limits.UpstreamConnectTime,
-		ReadAhead:   readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
-		Logger:      log,
-		Trace:       imapTrace(m),
+		Host:          u.Host,
+		Port:          u.Port,
+		Security:      security(u),
+		TLS:           &tls.Config{RootCAs: roots, ServerName: u.ServerName, MinVersion: tls.VersionTLS12},
+		Mailbox:       u.Mailbox,
+		Trash:         u.Trash,
+		Delete:        policy(cfg.Delete),
+		SendClient:    u.TellClient,
+		ProxyProtocol: u.ProxyProtocol,
+		MaxMessages:   cfg.Limits.MailboxMessages,
+		DialTime:      cfg.Limits.UpstreamConnectTime,
+		ReadAhead:     readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
+		Logger:        log,
+		Trace:         imapTrace(m),
 	}
 	if options.MaxMessages == 0 {
 		options.MaxMessages = math.MaxInt32 // no limit: more than a POP3 message number is likely to be
@@ -51,7 +54,31 @@ func newStore(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (upstream
 		}
 		store = wrap.Lock(store, wrap.LockOptions{Wait: wait})
 	}
+	if n := cfg.Limits.SessionsPerAccount; n > 0 {
+		store = wrap.Sessions(store, n)
+	}
+	if d := cfg.Limits.LoginDelay; d > 0 {
+		store = wrap.LoginDelay(store, d)
+	}
+	if cfg.Throttle.Enabled {
+		store = wrap.Throttle(store, throttleOptions(cfg, m))
+	}
 	return store, nil
+}
+
+func throttleOptions(cfg config.Config, m *metrics.Metrics) wrap.ThrottleOptions {
+	t := cfg.Throttle
+	o := wrap.ThrottleOptions{
+		Guesses: t.Guesses, Regain: t.Regain, Delay: t.Delay, Exempt: t.Exempt, CountLoopback: t.CountLoopback,
+		Trace: throttleTrace(m),
+	}
+	if o.Delay == 0 {
+		o.Delay = -1 // none
+	}
+	// Logins under way must not crowd out what is remembered of guessers.
+	const least, most = 1 << 15, 1 << 18
+	o.Entries = max(least, min(2*cfg.Limits.Connections, most))
+	return o
 }
 
 func security(u config.Upstream) imap.Security {

@@ -8,6 +8,7 @@ import (
 	"github.com/popgate/popgate/proxy/pop3"
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
+	"github.com/popgate/popgate/upstream/wrap"
 )
 
 // labelSets collects the closed sets of label values from the packages that
@@ -27,6 +28,7 @@ func labelSets(listeners []string) metrics.Sets {
 		Ops:        imap.Ops(),
 		Results:    results,
 		Rejections: append(words(proxy.Rejections()), rejectedHandshake),
+		Bounds:     words(wrap.Bounds()),
 	}
 }
 
@@ -69,6 +71,10 @@ func pop3Trace(m *metrics.Metrics) pop3.Trace {
 		SizeMismatch: func(_, _ int64) { m.SizeMismatch() },
 		Panicked:     m.Panicked,
 	}
+}
+
+func throttleTrace(m *metrics.Metrics) wrap.ThrottleTrace {
+	return wrap.ThrottleTrace{Throttled: func(by wrap.Bound) { m.Throttled(string(by)) }}
 }
 
 func imapTrace(m *metrics.Metrics) imap.Trace {

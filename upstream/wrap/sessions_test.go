@@ -7,7 +7,6 @@ import (
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
-
 func TestSessionsOfOneAccount(t *testing.T) {
 	s := wrap.Sessions(newStore(), 2)
 	first, second, over := login(t, s, "alice"), login(t, s, "alice"), login(t, s, "alice")

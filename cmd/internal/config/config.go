@@ -2,6 +2,7 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type Config struct {
 	Drain     time.Duration // how long sessions may go on after SIGTERM; 0 or more
 	Log       Log
 	Limits    Limits
+	Throttle  Throttle // guesses of passwords
 }
 
 // TLS names the certificate that POP3 clients see. Both files are set or none.
@@ -48,6 +50,9 @@ type Upstream struct {
 	ServerName string // name expected in the certificate; "" for Host
 	Mailbox    string
 	Trash      string // "" for the mailbox with the \Trash special use
+
+	TellClient    bool // the client's address by ID, before login
+	ProxyProtocol bool // the client's address in a PROXY header
 }
 
 // Delete says what becomes upstream of a message that a POP3 client deleted.
@@ -107,8 +112,20 @@ type Limits struct {
 	IdleTime              time.Duration // 10 minutes or more (RFC 1939 section 3)
 	HandshakeTime         time.Duration
 	UpstreamConnectTime   time.Duration
-	MailboxMessages       int   // 0 is no limit
-	MailboxOctets         int64 // of all messages; 0 is no limit
+	MailboxMessages       int           // 0 is no limit
+	MailboxOctets         int64         // of all messages; 0 is no limit
+	SessionsPerAccount    int           // at a time; 0 is no limit
+	LoginDelay            time.Duration // between two logins of one account; 0 is none
+}
+
+// Throttle limits guesses of passwords.
+type Throttle struct {
+	Enabled       bool
+	Guesses       int            // wrong passwords in a row, 1 or more
+	Regain        time.Duration  // until one more is allowed
+	Delay         time.Duration  // from a refused login to its reply; 0 is none
+	Exempt        []netip.Prefix // networks whose clients do not shut each other out
+	CountLoopback bool           // loopback clients are as any others
 }
 
 // Default returns the configuration without a file and without flags. It is
@@ -134,7 +151,9 @@ func Default() Config {
 			HandshakeTime:         15 * time.Second,
 			UpstreamConnectTime:   10 * time.Second,
 			MailboxMessages:       1_000_000,
+			SessionsPerAccount:    10,
 		},
+		Throttle: Throttle{Enabled: true, Guesses: 20, Regain: 20 * time.Second, Delay: 3 * time.Second},
 	}
 }
 
@@ -155,6 +174,9 @@ func (c Config) Warnings(now time.Time) []string {
 	}
 	if !c.Lock.Enabled {
 		w = append(w, "lock.enabled: false lets two sessions change one maildrop at the same time")
+	}
+	if !c.Throttle.Enabled {
+		w = append(w, "throttle.enabled: false lets anybody try passwords as fast as the mail server answers")
 	}
 	return w
 }
