@@ -311,6 +311,21 @@ func TestThrottleKnowsWhoHasLoggedIn(t *testing.T) {
 	})
 }
 
+// The first success of one account gives back nothing of what others used up.
+func TestThrottleSuccessBuysNoGuesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{}
+		s := quick(g)
+		for i := range 50 {
+			guess(t, s, 10, func(j int) upstream.Credentials { return from(guesser, fmt.Sprint("u", i, j), "x") })
+			try(t, s, from(guesser, fmt.Sprint("mine", i), "right"))
+		}
+		if n := g.count(); n != 20+1 {
+			t.Errorf("%d logins reached the store, want 20 guesses and the success between them", n)
+		}
+	})
+}
+
 // Clients of an exempt network do not shut each other out; each account is limited
 // for each of them.
 func TestThrottleExempts(t *testing.T) {
