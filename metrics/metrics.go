@@ -25,6 +25,7 @@ type Sets struct {
 	Results    []string // results of such a request
 	Listings   []string // how a mailbox was listed
 	Rejections []string // why a connection was turned away
+	Bounds     []string // what a limit on guesses is kept by
 }
 
 // Build tells what is running.
@@ -59,7 +60,7 @@ func (s set) of(v string) string {
 type Metrics struct {
 	registry *prometheus.Registry
 
-	listeners, secure, ends, commands, statuses, mechanisms, logins, ops, results, listings, rejections set
+	listeners, secure, ends, commands, statuses, mechanisms, logins, ops, results, listings, rejections, bounds set
 
 	sessions         prometheus.Gauge
 	sessionsEnded    *prometheus.CounterVec
@@ -82,6 +83,7 @@ type Metrics struct {
 	rejected         *prometheus.CounterVec
 	certExpiry       *prometheus.GaugeVec
 	certFailures     *prometheus.CounterVec
+	throttled        *prometheus.CounterVec
 	panics           prometheus.Counter
 }
 
@@ -92,7 +94,7 @@ func New(b Build, s Sets) *Metrics {
 		registry:  prometheus.NewRegistry(),
 		listeners: s.Listeners, secure: s.Secure, ends: s.Ends, commands: s.Commands, statuses: s.Statuses,
 		mechanisms: s.Mechanisms, logins: s.Logins, ops: s.Ops, results: s.Results,
-		listings: s.Listings, rejections: s.Rejections,
+		listings: s.Listings, rejections: s.Rejections, bounds: s.Bounds,
 	}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -130,6 +132,8 @@ func New(b Build, s Sets) *Metrics {
 		label{"listener", m.secure})
 	m.certFailures = f.counters("certificate_reload_failures_total", "New certificates of a listener that were of no use; the last one stayed.",
 		label{"listener", m.secure})
+	m.throttled = f.counters("throttled_total", "Logins refused without asking the mail service after too many wrong passwords, by what they were counted by.",
+		label{"by", m.bounds})
 	m.panics = f.counter("panics_total", "Faults in the program that ended one session.")
 	f.info("build_info", "What is running; always 1.", prometheus.Labels{
 		"version": b.Version, "revision": b.Revision, "goversion": b.GoVersion})
@@ -235,6 +239,9 @@ func (m *Metrics) CertificateExpires(listener string, at time.Time) {
 func (m *Metrics) CertificateReloadFailed(listener string) {
 	m.certFailures.WithLabelValues(m.secure.of(listener)).Inc()
 }
+
+// Throttled counts a login that was refused because of too many guesses.
+func (m *Metrics) Throttled(by string) { m.throttled.WithLabelValues(m.bounds.of(by)).Inc() }
 
 // Panicked counts a fault in the program that ended one session.
 func (m *Metrics) Panicked() { m.panics.Inc() }

@@ -32,6 +32,7 @@ func sets() metrics.Sets {
 		Results:    []string{"ok", "unavailable"},
 		Listings:   []string{"full", "unchanged"},
 		Rejections: []string{"full"},
+		Bounds:     []string{"address"},
 	}
 }
 
@@ -66,6 +67,7 @@ func names() map[string]string {
 		"popgate_upstream_reused_total":                "",
 		"popgate_certificate_expiry_timestamp_seconds": "listener",
 		"popgate_certificate_reload_failures_total":    "listener",
+		"popgate_throttled_total":                      "by",
 	}
 }
 
@@ -168,6 +170,7 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.Rejected(rejection)
 	m.CertificateExpires(listener, time.Unix(1, 0))
 	m.CertificateReloadFailed(listener)
+	m.Throttled("address")
 	m.Panicked()
 }
 

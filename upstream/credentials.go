@@ -12,6 +12,7 @@ type Credentials struct {
 	User   string // as the client sent it; no control characters
 	Secret Secret
 	Client netip.AddrPort // the POP3 client's address
+	Server netip.AddrPort // the address that it connected to
 	TLS    bool           // the client's connection is encrypted
 }
 

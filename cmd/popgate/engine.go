@@ -23,6 +23,7 @@ func newEngine(cfg config.Config, store upstream.Store, m *metrics.Metrics, log 
 		RefuseDelete:   cfg.Delete == config.Refuse,
 		MarkSeen:       cfg.Seen,
 		Expire:         string(cfg.Expire),
+		LoginDelay:     cfg.Limits.LoginDelay,
 		LoginTries:     cfg.Limits.LoginTries,
 		BadCommands:    cfg.Limits.BadCommands,
 		LoginTime:      cfg.Limits.LoginTime,

@@ -28,7 +28,8 @@ func newCache(c config.Cache, log *slog.Logger) (*listcache.Cache, error) {
 const waitingConns = 256
 
 // newStore builds the mailboxes and what is wrapped around them. From the outside
-// to the inside: the lock, the limits, the contract, the store. The function it
+// to the inside: the throttle, the limits of an account, the lock, the limits of a
+// mailbox, the contract, the store. The function it
 // returns lets go of the connections that wait for a next session.
 func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
 	var mailboxes interface {
@@ -52,6 +53,15 @@ func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log
 			wait = -1 // do not wait
 		}
 		store = wrap.Lock(store, wrap.LockOptions{Wait: wait})
+	}
+	if n := cfg.Limits.SessionsPerAccount; n > 0 {
+		store = wrap.Sessions(store, n)
+	}
+	if d := cfg.Limits.LoginDelay; d > 0 {
+		store = wrap.LoginDelay(store, d)
+	}
+	if cfg.Throttle.Enabled {
+		store = wrap.Throttle(store, throttleOptions(cfg, m))
 	}
 	return store, mailboxes.Close, nil
 }
@@ -86,21 +96,23 @@ func newIMAP(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log 
 		return nil, err
 	}
 	return imap.New(imap.Options{
-		Host:        u.Host,
-		Port:        u.Port,
-		Security:    security(u),
-		TLS:         secure,
-		Mailbox:     u.Mailbox,
-		Trash:       u.Trash,
-		Delete:      policy(cfg.Delete),
-		MaxMessages: mailboxMessages(cfg.Limits),
-		DialTime:    cfg.Limits.UpstreamConnectTime,
-		ReadAhead:   readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
-		Cache:       cache,
-		Reuse:       u.Reuse,
-		ReuseMax:    waitingConns,
-		Logger:      log,
-		Trace:       imapTrace(m),
+		Host:          u.Host,
+		Port:          u.Port,
+		Security:      security(u),
+		TLS:           secure,
+		Mailbox:       u.Mailbox,
+		Trash:         u.Trash,
+		Delete:        policy(cfg.Delete),
+		SendClient:    u.TellClient,
+		ProxyProtocol: u.ProxyProtocol,
+		MaxMessages:   mailboxMessages(cfg.Limits),
+		DialTime:      cfg.Limits.UpstreamConnectTime,
+		ReadAhead:     readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
+		Cache:         cache,
+		Reuse:         u.Reuse,
+		ReuseMax:      waitingConns,
+		Logger:        log,
+		Trace:         imapTrace(m),
 	})
 }
 
@@ -128,6 +140,21 @@ func newJMAP(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (*jmap.Sto
 		options.Auth = jmap.Bearer
 	}
 	return jmap.New(options)
+}
+
+func throttleOptions(cfg config.Config, m *metrics.Metrics) wrap.ThrottleOptions {
+	t := cfg.Throttle
+	o := wrap.ThrottleOptions{
+		Guesses: t.Guesses, Regain: t.Regain, Delay: t.Delay, Exempt: t.Exempt, CountLoopback: t.CountLoopback,
+		Trace: throttleTrace(m),
+	}
+	if o.Delay == 0 {
+		o.Delay = -1 // none
+	}
+	// Logins under way must not crowd out what is remembered of guessers.
+	const least, most = 1 << 15, 1 << 18
+	o.Entries = max(least, min(2*cfg.Limits.Connections, most))
+	return o
 }
 
 func security(u config.Upstream) imap.Security {

@@ -9,6 +9,7 @@ import (
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/jmap"
+	"github.com/popgate/popgate/upstream/wrap"
 )
 
 // labelSets collects the closed sets of label values from the packages that
@@ -30,6 +31,7 @@ func labelSets(listeners, secure, ops []string) metrics.Sets {
 		Results:    results,
 		Listings:   imap.Listings(),
 		Rejections: append(words(proxy.Rejections()), rejectedHandshake),
+		Bounds:     words(wrap.Bounds()),
 	}
 }
 
@@ -72,6 +74,10 @@ func pop3Trace(m *metrics.Metrics) pop3.Trace {
 		SizeMismatch: func(_, _ int64) { m.SizeMismatch() },
 		Panicked:     m.Panicked,
 	}
+}
+
+func throttleTrace(m *metrics.Metrics) wrap.ThrottleTrace {
+	return wrap.ThrottleTrace{Throttled: func(by wrap.Bound) { m.Throttled(string(by)) }}
 }
 
 func imapTrace(m *metrics.Metrics) imap.Trace {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +34,9 @@ func (s *session) capabilities() []string {
 	caps = append(caps, "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE")
 	if s.opts.Expire != ExpireOmitted {
 		caps = append(caps, "EXPIRE "+s.opts.Expire)
+	}
+	if d := s.opts.LoginDelay; d > 0 {
+		caps = append(caps, "LOGIN-DELAY "+strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10))
 	}
 	return append(caps, "IMPLEMENTATION "+s.opts.Implementation)
 }
@@ -95,7 +99,7 @@ func (s *session) logIn(mechanism, user, secret string) Result {
 		return s.loginFailed(mechanism, user, &upstream.Error{Kind: upstream.Refused, Op: "login", Err: err})
 	}
 	m, err := s.takeMaildrop(upstream.Credentials{
-		User: user, Secret: upstream.NewSecret(secret), Client: s.client, TLS: s.encrypted,
+		User: user, Secret: upstream.NewSecret(secret), Client: s.client, Server: addrPort(s.conn.raw.LocalAddr()), TLS: s.encrypted,
 	})
 	if err == errClientGone {
 		s.finish(EndClientGone)

@@ -33,6 +33,9 @@ type Options struct {
 	// "" is NEVER, else NEVER or a number of days, with USER behind it where
 	// it differs by user. [ExpireOmitted] leaves the capability out.
 	Expire string
+	// LoginDelay is what the LOGIN-DELAY capability tells, in full seconds
+	// (RFC 2449 section 6.5); 0 leaves it out. The store keeps it.
+	LoginDelay time.Duration
 	// Implementation is the argument of the IMPLEMENTATION capability
 	// (RFC 2449 section 6.9): printable ASCII. "" is popgate.
 	Implementation string
@@ -74,6 +77,7 @@ func (o Options) withDefaults() (Options, error) {
 		{&o.HandshakeTime, 15 * time.Second},
 		{&o.UpstreamTime, 2 * time.Minute},
 		{&o.UpdateTime, time.Minute},
+		{&o.LoginDelay, 0},
 	} {
 		if *d.field < 0 {
 			return o, errors.New("pop3: a negative time")

@@ -175,6 +175,12 @@ func (sc *script) run(t *testing.T) {
 				o.MarkSeen = true
 			case "expire":
 				o.Expire = value
+			case "login-delay":
+				d, err := time.ParseDuration(value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.LoginDelay = d
 			case "login-tries":
 				o.LoginTries = number(t, value)
 			case "bad-commands":

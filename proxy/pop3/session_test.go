@@ -364,7 +364,7 @@ func TestTheStoreLearnsWhoAsks(t *testing.T) {
 		p.ask("PASS two words")
 		p.hangUp()
 	})
-	if got.User != "alice@example.net" || got.Secret.Reveal() != "two words" || !got.TLS || got.Client != netip.MustParseAddrPort("192.0.2.7:40000") {
+	if got.User != "alice@example.net" || got.Secret.Reveal() != "two words" || !got.TLS || got.Client != netip.MustParseAddrPort("192.0.2.7:40000") || got.Server != netip.MustParseAddrPort(loopback4.String()) {
 		t.Errorf("got %+v with %q", got, got.Secret.Reveal())
 	}
 }

@@ -8,21 +8,23 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap/imapguard"
 )
 
 // dial connects to the first address of the server that answers with a
-// greeting, secured as the options demand.
-func (s *Store) dial(ctx context.Context) (*dialogue, error) {
+// greeting, secured as the options demand. Of the credentials it takes the
+// addresses alone.
+func (s *Store) dial(ctx context.Context, creds upstream.Credentials) (*dialogue, error) {
 	addrs, err := s.addresses(ctx)
 	if err != nil {
 		return nil, fail(upstream.Unavailable, opConnect, err)
 	}
 	var errs []error
 	for _, addr := range addrs {
-		d, err := s.dialOne(ctx, addr)
+		d, err := s.dialOne(ctx, addr, creds)
 		if err == nil {
 			return d, nil
 		}
@@ -53,7 +55,7 @@ func (s *Store) addresses(ctx context.Context) ([]netip.Addr, error) {
 	return addrs, err
 }
 
-func (s *Store) dialOne(ctx context.Context, addr netip.Addr) (d *dialogue, err error) {
+func (s *Store) dialOne(ctx context.Context, addr netip.Addr, creds upstream.Credentials) (d *dialogue, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.DialTime, fmt.Errorf("no connection within %v", s.o.DialTime))
 	defer cancel()
 	base, err := s.o.Dial(ctx, "tcp", net.JoinHostPort(addr.String(), strconv.Itoa(int(s.o.Port))))
@@ -69,6 +71,14 @@ func (s *Store) dialOne(ctx context.Context, addr netip.Addr) (d *dialogue, err 
 			base.Close()
 		}
 	}()
+	if s.o.ProxyProtocol {
+		by, _ := ctx.Deadline()
+		base.SetWriteDeadline(by)
+		if _, err := base.Write(proxyHeader(creds.Client, creds.Server)); err != nil {
+			return nil, err
+		}
+		base.SetWriteDeadline(time.Time{}) // the guard has its own
+	}
 	conn := base
 	if s.o.Security == ImplicitTLS {
 		conn = tls.Client(base, s.o.TLS)
@@ -77,6 +87,7 @@ func (s *Store) dialOne(ctx context.Context, addr netip.Addr) (d *dialogue, err 
 		}
 	}
 	d = newDialogue(imapguard.New(base, conn, s.o.Guard))
+	d.sendClient = s.o.SendClient
 	if err := d.greeting(); err != nil {
 		return nil, err
 	}

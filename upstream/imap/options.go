@@ -52,6 +52,15 @@ type Options struct {
 	Security Security
 	TLS      *tls.Config // roots and the like; may be nil; ServerName overrides Host
 
+	// SendClient tells the server the POP3 client's address by ID (RFC 2971)
+	// before login, where it offers ID; one round trip more. Dovecot believes
+	// it from its login_trusted_networks.
+	SendClient bool
+	// ProxyProtocol begins each connection with a header of the PROXY protocol,
+	// version 2, which tells the POP3 client's address. The server has to
+	// expect it.
+	ProxyProtocol bool
+
 	Mailbox string // "" is INBOX
 	Trash   string // mailbox of the Trash policy; "" is the one with the \Trash use
 	Delete  Policy

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -27,6 +28,8 @@ type dialogue struct {
 	tag   string // unpredictable, so that no reply can be prepared
 	n     int
 	caps  capabilities
+
+	sendClient bool // tell the server the client's address
 }
 
 // capabilities is a set of capability names in upper case.
@@ -83,6 +86,9 @@ func (d *dialogue) login(c upstream.Credentials) error {
 	if err := d.needCapabilities(); err != nil {
 		return loginError(err)
 	}
+	if err := d.id(c); err != nil {
+		return loginError(err)
+	}
 	var st imapguard.Status
 	var err error
 	switch {
@@ -106,6 +112,28 @@ func (d *dialogue) login(c upstream.Credentials) error {
 func unspeakable(c upstream.Credentials) []string {
 	secret := c.Secret.Reveal()
 	return []string{secret, base64.StdEncoding.EncodeToString([]byte("\x00" + c.User + "\x00" + secret))}
+}
+
+// id tells the server where the POP3 client is (RFC 2971 section 3.1), in the
+// fields that Dovecot and its kin read, so that their own limits on guesses meet
+// the guesser and not the gateway. The server's opinion of it does not matter. It
+// is not sent with the login in one piece: a server may lose what comes behind a
+// command before login, and a lost password looks like a dead server.
+func (d *dialogue) id(c upstream.Credentials) error {
+	if !d.sendClient || !d.caps["ID"] || !c.Client.IsValid() {
+		return nil
+	}
+	text := `ID ("name" "popgate"`
+	for _, a := range []struct {
+		what string
+		addr netip.AddrPort
+	}{{"originating", c.Client}, {"connected", c.Server}} {
+		if a.addr.IsValid() {
+			text += fmt.Sprintf(` "x-%[1]s-ip" "%[2]v" "x-%[1]s-port" "%[3]d"`, a.what, a.addr.Addr().Unmap().WithZone(""), a.addr.Port())
+		}
+	}
+	_, err := d.exchange(text + ")")
+	return err
 }
 
 func loginError(err error) error {

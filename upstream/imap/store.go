@@ -61,7 +61,7 @@ func (s *Store) key(user string) string {
 // connect makes an authenticated connection.
 func (s *Store) connect(ctx context.Context, creds upstream.Credentials) (*conn, error) {
 	start := time.Now()
-	d, err := s.dial(ctx)
+	d, err := s.dial(ctx, creds)
 	s.traceEnd(opConnect, start, err)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func lock(s upstream.Store) upstream.Store     { return wrap.Lock(s, wrap.LockOptions{Wait: -1}) }
 func contract(s upstream.Store) upstream.Store { return wrap.Contract(s) }
+func throttle(s upstream.Store) upstream.Store {
+	return wrap.Throttle(s, wrap.ThrottleOptions{Delay: -1})
+}
+func loginDelay(s upstream.Store) upstream.Store { return wrap.LoginDelay(s, 1) }
+func sessions(s upstream.Store) upstream.Store   { return wrap.Sessions(s, 10) }
 func limit(s upstream.Store) upstream.Store {
 	return wrap.Limit(s, wrap.LimitOptions{Messages: 1000, Octets: 1 << 30})
 }
@@ -27,7 +32,12 @@ func TestConformance(t *testing.T) {
 		"lock":     lock,
 		"contract": contract,
 		"limit":    limit,
-		"all":      func(s upstream.Store) upstream.Store { return contract(lock(limit(contract(s)))) },
+		"throttle": throttle,
+		"delay":    loginDelay,
+		"sessions": sessions,
+		"all": func(s upstream.Store) upstream.Store {
+			return contract(throttle(loginDelay(sessions(lock(limit(contract(s)))))))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			upstreamtest.Run(t, func(t *testing.T) upstreamtest.Harness { return memdroptest.Harness(t, decorate) })

@@ -141,3 +141,20 @@ func setHostPort(to *string, s string) error {
 	*to = net.JoinHostPort(host, strconv.Itoa(int(port)))
 	return nil
 }
+
+// addNetwork reads an address or a network, whose address must be its first:
+// anything else is likely to be a slip.
+func addNetwork(to *[]netip.Prefix, s string) error {
+	p, err := netip.ParsePrefix(s)
+	if a, e := netip.ParseAddr(s); e == nil && a.Zone() == "" {
+		p, err = netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	switch {
+	case err != nil || p.Addr().Is4In6():
+		return errValue
+	case p != p.Masked():
+		return fmt.Errorf("the network is %s", p.Masked())
+	}
+	*to = append(*to, p)
+	return nil
+}

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"log/slog"
+	"net/netip"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type Config struct {
 	Log       Log
 	Cache     Cache
 	Limits    Limits
+	Throttle  Throttle // guesses of passwords
 }
 
 // TLS names the certificate that POP3 clients see, but on listeners with a
@@ -57,6 +59,9 @@ type Upstream struct {
 	// Reuse is how long after its login a connection may serve further sessions of
 	// the same account and password; 0 for one session only.
 	Reuse time.Duration
+
+	TellClient    bool // the client's address by ID, before login
+	ProxyProtocol bool // the client's address in a PROXY header
 }
 
 // Delete says what becomes upstream of a message that a POP3 client deleted.
@@ -122,8 +127,20 @@ type Limits struct {
 	IdleTime              time.Duration // 10 minutes or more (RFC 1939 section 3)
 	HandshakeTime         time.Duration
 	UpstreamConnectTime   time.Duration
-	MailboxMessages       int   // 0 is no limit
-	MailboxOctets         int64 // of all messages; 0 is no limit
+	MailboxMessages       int           // 0 is no limit
+	MailboxOctets         int64         // of all messages; 0 is no limit
+	SessionsPerAccount    int           // at a time; 0 is no limit
+	LoginDelay            time.Duration // between two logins of one account; 0 is none
+}
+
+// Throttle limits guesses of passwords.
+type Throttle struct {
+	Enabled       bool
+	Guesses       int            // wrong passwords in a row, 1 or more
+	Regain        time.Duration  // until one more is allowed
+	Delay         time.Duration  // from a refused login to its reply; 0 is none
+	Exempt        []netip.Prefix // networks whose clients do not shut each other out
+	CountLoopback bool           // loopback clients are as any others
 }
 
 // Default returns the configuration without a file and without flags. It is
@@ -150,7 +167,9 @@ func Default() Config {
 			HandshakeTime:         15 * time.Second,
 			UpstreamConnectTime:   10 * time.Second,
 			MailboxMessages:       1_000_000,
+			SessionsPerAccount:    10,
 		},
+		Throttle: Throttle{Enabled: true, Guesses: 20, Regain: 20 * time.Second, Delay: 3 * time.Second},
 	}
 }
 
@@ -181,6 +200,9 @@ func (c Config) Warnings(now time.Time) []string {
 	}
 	if !c.Lock.Enabled {
 		w = append(w, "lock.enabled: false lets two sessions change one maildrop at the same time")
+	}
+	if !c.Throttle.Enabled {
+		w = append(w, "throttle.enabled: false lets anybody try passwords as fast as the mail server answers")
 	}
 	return w
 }

@@ -26,6 +26,12 @@ func (l *loader) rules(c *Config) {
 	if c.Upstream.Reuse > 0 && c.Upstream.JMAP {
 		l.report(l.place("upstream.reuse"), "upstream.reuse", "reuse goes with imap:// and imaps://; over HTTP connections are kept anyway; leave it out")
 	}
+	if c.Upstream.Reuse > 0 && (c.Upstream.TellClient || c.Upstream.ProxyProtocol) {
+		l.report(l.place("upstream.reuse"), "upstream.reuse", "a connection that is reused would show the server the address of an earlier client; leave out reuse, or upstream.id and upstream.proxy-protocol")
+	}
+	if c.Upstream.JMAP && (c.Upstream.TellClient || c.Upstream.ProxyProtocol) {
+		l.report(l.place("upstream.id"), "upstream.id", "id and proxy-protocol go with imap:// and imaps://, and not with %s; leave them out", c.Upstream)
+	}
 	if c.Cache.File != "" && c.Cache.Memory == 0 && !l.refused("cache.memory") {
 		l.report(l.place("cache.file"), "cache.file", "there is no cache to keep: cache.memory is none; leave one of the two out")
 	}

@@ -47,6 +47,8 @@ func schema(c *Config) []key {
 			{name: "mailbox", flag: "mailbox", accepts: "the name of a mailbox", set: text(&c.Upstream.Mailbox)},
 			{name: "trash", flag: "trash", accepts: "the name of a mailbox", set: text(&c.Upstream.Trash)},
 			duration("reuse", "", &c.Upstream.Reuse, 0, 10*time.Minute),
+			choice("id", "", &c.Upstream.TellClient, option("none", false), option("client", true)),
+			boolean("proxy-protocol", &c.Upstream.ProxyProtocol),
 		}},
 		choice("delete", "delete", &c.Delete, option("expunge", Expunge), option("trash", Trash),
 			option("hide", Hide), option("refuse", Refuse)),
@@ -86,6 +88,18 @@ func schema(c *Config) []key {
 			duration("upstream-connect-time", "", &l.UpstreamConnectTime, time.Second, 10*time.Minute),
 			optional(number(1, 10_000_000), "mailbox-messages", &l.MailboxMessages),
 			optional(octets, "mailbox-octets", &l.MailboxOctets),
+			optional(number(1, 10_000), "sessions-per-account", &l.SessionsPerAccount),
+			duration("login-delay", "", &l.LoginDelay, 0, 24*time.Hour),
+		}},
+		{name: "throttle", keys: []key{
+			boolean("enabled", &c.Throttle.Enabled),
+			number(1, 10_000)("guesses", &c.Throttle.Guesses),
+			duration("regain", "", &c.Throttle.Regain, time.Second, time.Hour),
+			duration("delay", "", &c.Throttle.Delay, 0, 30*time.Second),
+			{name: "exempt", accepts: "networks such as 192.0.2.0/24 or 2001:db8::/32",
+				list: func() { c.Throttle.Exempt = nil },
+				set:  func(s string) error { return addNetwork(&c.Throttle.Exempt, s) }},
+			boolean("count-loopback", &c.Throttle.CountLoopback),
 		}},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -67,7 +68,11 @@ func TestNothingThatClientsSayMakesASeries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := startGateway(t, buildGateway(t), srv.Addr(), "--log-level", "error", "--metrics", monitor, "--listen", "pop3s://"+secure,
+	config := filepath.Join(t.TempDir(), "popgate.yaml")
+	if err := os.WriteFile(config, []byte("throttle: {delay: 0s}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := startGateway(t, buildGateway(t), srv.Addr(), "--config", config, "--log-level", "error", "--metrics", monitor, "--listen", "pop3s://"+secure,
 		"--tls-cert", filepath.Join(certs, "cert.pem"), "--tls-key", filepath.Join(certs, "key.pem"))
 	before := scrape(t, monitor)
 	memory := g.memory(t, "VmRSS")
