@@ -1,7 +1,5 @@
 package jmap
 
-import "math"
-
 // ids keeps the ids of a maildrop small. The ids of one server are mostly alike:
 // as long as each other, with letters in common places and hexadecimal digits
 // in the rest. Then a letter that all have costs nothing, a digit half an octet,
@@ -26,11 +24,10 @@ const (
 
 const digits = "0123456789abcdef"
 
-// packIDs packs n ids of 0x21 to 0x7E. It reports false where they take more
-// than 4 GiB.
-func packIDs(n int, at func(i int) []byte) (ids, bool) {
+// packIDs packs n ids of 0x21 to 0x7E, which take maxText octets at most.
+func packIDs(n int, at func(i int) []byte) ids {
 	if n == 0 {
-		return ids{}, true
+		return ids{}
 	}
 	shape, alike := shapeOf(n, at)
 	if !alike {
@@ -38,15 +35,12 @@ func packIDs(n int, at func(i int) []byte) (ids, bool) {
 		for i := range n {
 			total += len(at(i))
 		}
-		if total > math.MaxUint32 {
-			return ids{}, false
-		}
 		l := ids{plain: make([]byte, 0, total), ends: make([]uint32, 0, n)}
 		for i := range n {
 			l.plain = append(l.plain, at(i)...)
 			l.ends = append(l.ends, uint32(len(l.plain)))
 		}
-		return l, true
+		return l
 	}
 	halves := 0
 	for _, s := range shape {
@@ -57,7 +51,7 @@ func packIDs(n int, at func(i int) []byte) (ids, bool) {
 	for i := range n {
 		l.pack(l.packed[i*l.width:], at(i))
 	}
-	return l, true
+	return l
 }
 
 // shapeOf returns what n ids have in common, if they have one length.

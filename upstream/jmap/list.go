@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -15,7 +16,8 @@ const (
 	listTries = 3    // of a list in which a page lost its place
 	pageSize  = 4096 // messages in a page, where the server allows as many
 
-	maxID = 255 // octets of an id (RFC 8620 section 1.2)
+	maxID   = 255           // octets of an id (RFC 8620 section 1.2)
+	maxText = math.MaxInt32 // octets of all ids of a mailbox
 
 	// What an answer may take: for the frame, and for each object.
 	frameOctets  = 256 << 10
@@ -36,7 +38,8 @@ func (m *maildrop) list(ctx context.Context) error {
 		var l listing
 		err := m.pages(ctx, &l)
 		if err == nil {
-			return l.freeze(m)
+			l.freeze(m)
+			return nil
 		}
 		if !is(err, "anchorNotFound") || try == listTries {
 			return err
@@ -86,6 +89,9 @@ func (m *maildrop) pages(ctx context.Context, l *listing) error {
 		}
 		for _, e := range got {
 			l.add(e)
+		}
+		if len(l.text) > maxText {
+			return failf(upstream.TooBig, opList, "the ids of the first %d messages take more than %d octets", len(l.order), maxText)
 		}
 		if q.Position+int64(len(q.IDs)) >= *q.Total {
 			return nil
@@ -174,14 +180,14 @@ type listing struct {
 }
 
 type entry struct {
-	received int64 // nanoseconds since 1970
+	received int64 // milliseconds since 1970
 	octets   int64
 	at       uint32 // where the id begins
 	length   uint8
 }
 
 func (l *listing) add(e email) {
-	l.order = append(l.order, entry{received: e.Received.UnixNano(), octets: e.Size, at: uint32(len(l.text)), length: uint8(len(e.ID))})
+	l.order = append(l.order, entry{received: e.Received.UnixMilli(), octets: e.Size, at: uint32(len(l.text)), length: uint8(len(e.ID))})
 	l.text = append(l.text, e.ID...)
 }
 
@@ -190,18 +196,13 @@ func (l *listing) id(e entry) []byte { return l.text[e.at : e.at+uint32(e.length
 // freeze puts the messages in order and makes them the snapshot. The time of
 // receipt is of whole seconds on some servers, which tell messages of one second
 // in any order: the id decides.
-func (l *listing) freeze(m *maildrop) error {
+func (l *listing) freeze(m *maildrop) {
 	slices.SortFunc(l.order, func(a, b entry) int {
 		return cmp.Or(cmp.Compare(a.received, b.received), bytes.Compare(l.id(a), l.id(b)))
 	})
 	l.order = slices.CompactFunc(l.order, func(a, b entry) bool { return bytes.Equal(l.id(a), l.id(b)) })
-	packed, ok := packIDs(len(l.order), func(i int) []byte { return l.id(l.order[i]) })
-	if !ok {
-		return failf(upstream.TooBig, opList, "the ids of %d messages take more than 4 GiB", len(l.order))
-	}
-	m.ids, m.octets = packed, make([]int64, len(l.order))
+	m.ids, m.octets = packIDs(len(l.order), func(i int) []byte { return l.id(l.order[i]) }), make([]int64, len(l.order))
 	for i, e := range l.order {
 		m.octets[i] = e.octets
 	}
-	return nil
 }
