@@ -477,3 +477,23 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 		})
 	}
 }
+
+func TestServeLimitsGuessesAndLogins(t *testing.T) {
+	config := writeConfig(t, "throttle: {guesses: 1, regain: 1h, delay: 0s, count-loopback: true}\nlimits: {login-delay: 1h}\n")
+	s := serve(t, "--config", config, "--listen", "pop3://127.0.0.1:0", "--upstream", "imap://"+imapServer(t, 1), "--metrics", "127.0.0.1:0")
+	c := connect(t, s.pop3[0])
+	if capa := c.list("CAPA"); !strings.Contains(capa, "LOGIN-DELAY 3600\r\n") {
+		t.Errorf("CAPA: %q", capa)
+	}
+	c.login() // and is known from here on
+	second := connect(t, s.pop3[0])
+	second.do("USER alice", "+OK")
+	second.do("PASS "+canary, "-ERR [LOGIN-DELAY]") // before the lock
+	guesser := connect(t, s.pop3[0])
+	for _, user := range []string{"bob", "carol"} {
+		guesser.do("USER "+user, "+OK")
+		guesser.do("PASS wrong", "-ERR [AUTH]")
+	}
+	s.wantMetrics(t, `popgate_throttled_total{by="address"} 1`)
+	c.do("QUIT", "+OK")
+}

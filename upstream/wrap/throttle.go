@@ -27,7 +27,8 @@ type ThrottleOptions struct {
 	CountLoopback bool
 
 	// Entries is the most names remembered for each [Bound]; 32,768. It should
-	// be well over the logins that can be under way.
+	// be well over the logins that can be under way. A name takes about 200
+	// octets.
 	Entries int
 	Trace   ThrottleTrace
 }
