@@ -15,11 +15,12 @@ import (
 // The rows of the second table, and how many accounts its polls look at.
 const (
 	jmapPoll     = "polls a second, 8 clients"
-	jmapDown     = "download of 1,000 x 4 kB, messages/s"
+	jmapDown     = "download of 200 x 4 kB, messages/s"
 	jmapPipe     = "pipelined download (16), messages/s"
 	jmapTop      = "TOP n 0, messages/s"
-	jmapDelete   = "DELE 1,000 and QUIT, s"
+	jmapDelete   = "DELE 200 and QUIT, s"
 	jmapAccounts = 8
+	jmapMessages = 200
 )
 
 // compareJMAP measures popgate in front of one Cyrus, over IMAP and over JMAP, and
@@ -30,6 +31,7 @@ func (b *bench) compareJMAP(ctx context.Context, l *lab.Lab, binary string, roun
 		return "", err
 	}
 	defer cyrus.Stop()
+	few, polls := min(jmapMessages, b.few), min(jmapMessages, b.polls)
 	user := func(n int) string { name, _ := lab.User(n); return name }
 	reader, emptied := user(jmapAccounts+1), []string{user(jmapAccounts + 2), user(jmapAccounts + 3)}
 	for n := range jmapAccounts {
@@ -37,7 +39,7 @@ func (b *bench) compareJMAP(ctx context.Context, l *lab.Lab, binary string, roun
 			return "", err
 		}
 	}
-	if err := b.four.upload(cyrus.IMAP, reader, b.few); err != nil {
+	if err := b.four.upload(cyrus.IMAP, reader, few); err != nil {
 		return "", err
 	}
 	var contenders []*contender
@@ -54,27 +56,27 @@ func (b *bench) compareJMAP(ctx context.Context, l *lab.Lab, binary string, roun
 		for i, c := range contenders {
 			addr, tell := c.near.addr, f.tell(c.name)
 			start := time.Now()
-			if err := inParallel(8, b.polls, func(i int) error { return poll(addr, user(i%jmapAccounts+1), 20) }); err != nil {
+			if err := inParallel(8, polls, func(i int) error { return poll(addr, user(i%jmapAccounts+1), 20) }); err != nil {
 				return "", fmt.Errorf("%s: %w", c.name, err)
 			}
-			tell(jmapPoll, float64(b.polls)/since(start))
+			tell(jmapPoll, float64(polls)/since(start))
 			for _, x := range []struct {
 				row, verb string
 				ahead     int
 			}{{jmapDown, "RETR %d", 1}, {jmapPipe, "RETR %d", pipeline}, {jmapTop, "TOP %d 0", 1}} {
-				rate, err := session(addr, reader, b.four, b.few, x.verb, x.ahead)
+				rate, err := session(addr, reader, b.four, few, x.verb, x.ahead)
 				if err != nil {
 					return "", fmt.Errorf("%s, %s: %w", c.name, x.row, err)
 				}
 				tell(x.row, rate)
 			}
-			if err := b.four.upload(cyrus.IMAP, emptied[i], b.few); err != nil {
+			if err := b.four.upload(cyrus.IMAP, emptied[i], few); err != nil {
 				return "", err
 			}
-			if err := poll(addr, emptied[i], b.few); err != nil {
+			if err := poll(addr, emptied[i], few); err != nil {
 				return "", err
 			}
-			took, err := deleteAll(addr, emptied[i], b.few)
+			took, err := deleteAll(addr, emptied[i], few)
 			if err != nil {
 				return "", fmt.Errorf("%s: %w", c.name, err)
 			}

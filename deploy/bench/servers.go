@@ -83,6 +83,7 @@ func port(addr string) string {
 type contender struct {
 	name      string
 	near, far instance
+	once      map[string]bool // rows over the line that are measured; nil: in every round
 }
 
 // instance is one running service.
@@ -123,7 +124,7 @@ func (i *instance) stop() {
 
 // native is the mail server's own POP3.
 func native(b *backend) *contender {
-	return &contender{"native", instance{addr: b.pop3, srv: b.srv}, instance{addr: b.farPOP.addr(), srv: b.srv}}
+	return &contender{"native", instance{addr: b.pop3, srv: b.srv}, instance{addr: b.farPOP.addr(), srv: b.srv}, map[string]bool{}}
 }
 
 // imapc is Dovecot's gateway. Its indexes stay from session to session.
@@ -147,7 +148,7 @@ func imapc(ctx context.Context, l *lab.Lab, b *backend) (*contender, error) {
 		i.start = func(ctx context.Context) (*lab.Server, error) { return startDovecot(ctx, l, name, conf, i.addr) }
 		return i, i.anew(ctx)
 	}
-	c := &contender{name: "imapc"}
+	c := &contender{name: "imapc", once: map[string]bool{}}
 	var err error
 	if c.near, err = one("imapc-near", b.imap); err != nil {
 		return nil, err
