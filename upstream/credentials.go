@@ -1,19 +1,57 @@
 package upstream
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
 )
 
-// Credentials is what a POP3 client gave to prove who it is, and where it
-// stands.
+// Credentials is what a POP3 client gave to prove who it is, where it stands, and
+// what the way to the mailbox made of it.
 type Credentials struct {
 	User   string // as the client sent it; no control characters
 	Secret Secret
-	Client netip.AddrPort // the POP3 client's address
-	Server netip.AddrPort // the address that it connected to
-	TLS    bool           // the client's connection is encrypted
+	Proof  Proof // what Secret is
+
+	// Authorize is the user whose maildrop is wanted, where that is another than
+	// the one who proves it (RFC 4616 section 2); "" is User.
+	Authorize string
+	// Mailbox is the mailbox that is to be the maildrop, in UTF-8, as the mail
+	// service names it; "" is the store's own.
+	Mailbox string
+	// Renewer replaces a Secret that runs out while the session lives; nil where
+	// it does not.
+	Renewer Renewer
+
+	Client   netip.AddrPort // the POP3 client's address
+	Server   netip.AddrPort // the address that it connected to
+	Listener string         // the name of the listener that it came by
+	TLS      bool           // the client's connection is encrypted
+}
+
+// Proof says what the secret of [Credentials] is.
+type Proof uint8
+
+const (
+	// Password is a password, in the words of the client.
+	Password Proof = iota
+	// Bearer is an OAuth 2.0 access token (RFC 6750, RFC 7628).
+	Bearer
+	// Shared is a secret that popgate shares with the client, who has proved by a
+	// digest that it knows it (APOP, CRAM-MD5, SCRAM). It never came over the
+	// wire. An empty one says that the client has proved nothing: whoever takes
+	// it refuses it as any wrong password.
+	Shared
+)
+
+// A Renewer gives secrets that run out. It is safe for concurrent use.
+type Renewer interface {
+	// Renew returns the secret to use after refused, which the mail service has
+	// just refused. Its errors are of kind [Unavailable] where waiting may cure
+	// it, and [Internal] where a person must act. A store asks once for each
+	// refusal and does not ask again if that is refused too.
+	Renew(ctx context.Context, refused Secret) (Secret, error)
 }
 
 const redacted = "[secret]"

@@ -28,6 +28,10 @@ type Account interface {
 	// no secret.
 	Key() string
 
+	// Terms is what the operator wants of sessions on this account. It does not
+	// change.
+	Terms() Terms
+
 	// Open takes the maildrop and lists it. It is called at most once. The
 	// Maildrop lives until Close.
 	Open(ctx context.Context) (Maildrop, error)
@@ -37,6 +41,13 @@ type Account interface {
 	// more than once, and after Open by another goroutine too: a call that is
 	// under way then ends in an error.
 	Close() error
+}
+
+// Terms are the operator's wishes for the sessions on an account. The zero value
+// has none.
+type Terms struct {
+	ReadOnly bool // no message can be marked as deleted
+	MarkSeen bool // UPDATE marks as read what was retrieved whole
 }
 
 // A Snapshot is a maildrop as it stood when it was opened. Indexes run from 0

@@ -20,8 +20,6 @@ func newEngine(cfg config.Config, store upstream.Store, m *metrics.Metrics, log 
 	options := pop3.Options{
 		Store:          store,
 		AllowClearText: cfg.ClearText,
-		RefuseDelete:   cfg.Delete == config.Refuse,
-		MarkSeen:       cfg.Seen,
 		Expire:         string(cfg.Expire),
 		LoginDelay:     cfg.Limits.LoginDelay,
 		LoginTries:     cfg.Limits.LoginTries,

@@ -46,6 +46,7 @@ func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log
 		return nil, nil, err
 	}
 	store := wrap.Contract(mailboxes)
+	store = wrap.Terms(store, upstream.Terms{ReadOnly: cfg.Delete == config.Refuse, MarkSeen: cfg.Seen})
 	store = wrap.Limit(store, wrap.LimitOptions{Messages: cfg.Limits.MailboxMessages, Octets: cfg.Limits.MailboxOctets})
 	if cfg.Lock.Enabled {
 		wait := cfg.Lock.Wait

@@ -99,7 +99,8 @@ func (s *session) logIn(mechanism, user, secret string) Result {
 		return s.loginFailed(mechanism, user, &upstream.Error{Kind: upstream.Refused, Op: "login", Err: err})
 	}
 	m, err := s.takeMaildrop(upstream.Credentials{
-		User: user, Secret: upstream.NewSecret(secret), Client: s.client, Server: addrPort(s.conn.raw.LocalAddr()), TLS: s.encrypted,
+		User: user, Secret: upstream.NewSecret(secret), Client: s.client, Server: addrPort(s.conn.raw.LocalAddr()),
+		Listener: s.via.Listener, TLS: s.encrypted,
 	})
 	if err == errClientGone {
 		s.finish(EndClientGone)
@@ -128,7 +129,7 @@ func (s *session) takeMaildrop(c upstream.Credentials) (_ upstream.Maildrop, err
 	if err != nil {
 		return nil, err
 	}
-	s.account = account
+	s.account, s.terms = account, account.Terms()
 	start := time.Now()
 	m, err := account.Open(ctx)
 	if err == nil {

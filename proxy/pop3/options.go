@@ -24,10 +24,6 @@ type Options struct {
 	// AllowClearText accepts logins without TLS from anywhere. The default
 	// accepts them only where both addresses of the connection are loopback.
 	AllowClearText bool
-	// RefuseDelete makes a read-only service: DELE is answered with -ERR.
-	RefuseDelete bool
-	// MarkSeen asks UPDATE to mark as read what was retrieved whole.
-	MarkSeen bool
 
 	// Expire is the argument of the EXPIRE capability (RFC 2449 section 6.7):
 	// "" is NEVER, else NEVER or a number of days, with USER behind it where

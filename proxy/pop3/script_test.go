@@ -170,9 +170,9 @@ func (sc *script) run(t *testing.T) {
 			case "implicit-tls":
 				via.TLS = true
 			case "read-only":
-				o.RefuseDelete = true
+				l.store.SetTerms(upstream.Terms{ReadOnly: true})
 			case "mark-seen":
-				o.MarkSeen = true
+				l.store.SetTerms(upstream.Terms{MarkSeen: true})
 			case "expire":
 				o.Expire = value
 			case "login-delay":

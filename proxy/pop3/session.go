@@ -42,6 +42,7 @@ type session struct {
 
 	user    string // given by USER, or logged in
 	account upstream.Account
+	terms   upstream.Terms
 	drop    upstream.Maildrop
 	marks   *marks
 

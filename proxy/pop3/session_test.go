@@ -41,6 +41,8 @@ func (f *fake) Login(ctx context.Context, c upstream.Credentials) (upstream.Acco
 	}
 	return f, nil
 }
+func (f *fake) Terms() upstream.Terms { return upstream.Terms{} }
+
 func (f *fake) Key() string                                     { return "key" }
 func (f *fake) Open(context.Context) (upstream.Maildrop, error) { return f, nil }
 func (f *fake) Close() error {
@@ -172,7 +174,8 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 // message for that.
 func TestTopOfAStoreThatCutsIsNotRead(t *testing.T) {
 	l := newLab("alice", "pw", filler("a1", 500))
-	s := l.server(t, func(o *pop3.Options) { o.MarkSeen = true })
+	l.store.SetTerms(upstream.Terms{MarkSeen: true})
+	s := l.server(t, nil)
 	l.play(t, s, "USER alice\r\nPASS pw\r\nTOP 1 1\r\nQUIT\r\n", 512)
 	l.check(t)
 	if seen := l.store.Seen("alice"); len(seen) != 0 {

@@ -309,8 +309,8 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, step byte) {
 		for _, before := range []string{"", "USER alice\r\n", "USER alice\r\nPASS pw\r\n"} {
 			l := newLab("alice", "pw", threeMessages()...)
+			l.store.SetTerms(upstream.Terms{MarkSeen: true})
 			s := l.server(t, func(o *pop3.Options) {
-				o.MarkSeen = true
 				o.Logger = slog.New(slog.DiscardHandler)
 			})
 			all := before + string(in)

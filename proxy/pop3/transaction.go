@@ -68,7 +68,7 @@ func (s *session) listing(one func(dst []byte, n int) []byte) Result {
 
 func (s *session) dele(a arguments) Result {
 	switch {
-	case s.opts.RefuseDelete:
+	case s.terms.ReadOnly:
 		return s.err(pop3wire.NoCode, "this maildrop is read-only")
 	case !s.has(a.n):
 		return s.noSuchMessage()

@@ -38,7 +38,7 @@ func (s *session) quit(arguments) Result {
 // anything in a maildrop.
 func (s *session) commit() (upstream.Receipt, error) {
 	ch := upstream.Changes{Remove: s.marks.deleted.list()}
-	if s.opts.MarkSeen {
+	if s.terms.MarkSeen {
 		ch.Seen = s.marks.seen.list()
 	}
 	if len(ch.Remove) == 0 && len(ch.Seen) == 0 {

@@ -103,6 +103,9 @@ type account struct {
 // Key names the maildrop by server, mailbox and user.
 func (a *account) Key() string { return a.store.key(a.creds.User) }
 
+// Terms has no wish: who may do what is not the store's business.
+func (a *account) Terms() upstream.Terms { return upstream.Terms{} }
+
 // Open examines and lists the mailbox. A connection that has waited and turns out
 // to be lost is replaced by a new login, once.
 func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {

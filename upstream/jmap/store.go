@@ -86,6 +86,9 @@ func (a *account) Key() string {
 	return "jmap+" + a.client.store.origin + "/" + a.client.store.o.Mailbox + ";" + a.client.accountID
 }
 
+// Terms has no wish: who may do what is not the store's business.
+func (a *account) Terms() upstream.Terms { return upstream.Terms{} }
+
 // Open finds the mailbox and lists it.
 func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {
 	if a.life.Err() != nil || a.opened {

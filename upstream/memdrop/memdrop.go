@@ -26,6 +26,7 @@ type Calls struct {
 type Store struct {
 	mu       sync.Mutex
 	users    map[string]*user
+	terms    upstream.Terms
 	faults   Faults
 	calls    Calls
 	accounts int // logged in and not closed
@@ -63,6 +64,13 @@ func (s *Store) AddUser(name, password string, msgs ...Message) {
 	}
 	u.password = password
 	u.deliver(msgs)
+}
+
+// SetTerms sets the terms of the accounts that log in from now on.
+func (s *Store) SetTerms(t upstream.Terms) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.terms = t
 }
 
 // Deliver adds msgs to the maildrop, as a mail system does while sessions are

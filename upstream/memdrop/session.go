@@ -38,7 +38,7 @@ func (s *Store) Login(ctx context.Context, c upstream.Credentials) (upstream.Acc
 		return nil, fail("login", upstream.Refused, errors.New("wrong user or password"))
 	}
 	s.accounts++
-	a := &account{store: s, user: u}
+	a := &account{store: s, user: u, terms: s.terms}
 	a.life, a.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	return a, nil
 }
@@ -46,6 +46,7 @@ func (s *Store) Login(ctx context.Context, c upstream.Credentials) (upstream.Acc
 type account struct {
 	store  *Store
 	user   *user
+	terms  upstream.Terms
 	life   context.Context // ends with Close
 	end    context.CancelCauseFunc
 	closed atomic.Bool
@@ -53,6 +54,8 @@ type account struct {
 }
 
 func (a *account) Key() string { return a.user.name }
+
+func (a *account) Terms() upstream.Terms { return a.terms }
 
 func (a *account) Close() error {
 	if a.closed.Swap(true) {

@@ -33,6 +33,8 @@ func (f *fake) Login(context.Context, upstream.Credentials) (upstream.Account, e
 	return f, nil
 }
 
+func (f *fake) Terms() upstream.Terms { return upstream.Terms{} }
+
 func (f *fake) Key() string {
 	key := "alice"
 	if len(f.keys) > 0 {
