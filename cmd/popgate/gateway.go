@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,8 @@ import (
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/proxy"
 	"github.com/popgate/popgate/upstream/imap/listcache"
+	"github.com/popgate/popgate/upstream/lockfile"
+	"github.com/popgate/popgate/upstream/wrap"
 )
 
 // Descriptors: a session has its own connection and one upstream. The rest is
@@ -39,16 +42,21 @@ type gateway struct {
 	metrics      *metrics.Metrics
 	certificates *certificates
 	cache        *listcache.Cache
+	locks        *lockfile.File // nil where there are none between processes
+	sockets      *sockets
+	supervisor   supervisor
 	server       *proxy.Server
 	monitor      net.Listener // nil without metrics
 	letGo        func() error // ends the upstream connections that wait between sessions
+	started      started
 	ready        atomic.Bool
+	handedOver   atomic.Bool // to a new process, which is the service now
 }
 
 // newGateway turns the configuration into the options of every package. It
 // opens nothing but the files that are named.
-func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gateway, error) {
-	g := &gateway{cfg: cfg, log: log, names: listenerNames(cfg.Listen)}
+func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *slog.Logger) (*gateway, error) {
+	g := &gateway{cfg: cfg, log: log, names: listenerNames(cfg.Listen), sockets: handed, supervisor: supervisor{log}}
 	var limited bool
 	var err error
 	reserve := filesReserve
@@ -70,15 +78,32 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 		return nil, err
 	}
 	if err := g.assemble(); err != nil {
-		return nil, errors.Join(err, g.cache.Close())
+		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
+}
+
+// close lets go of what newGateway opened.
+func (g *gateway) close() error {
+	err := g.cache.Close()
+	if g.locks != nil {
+		err = errors.Join(err, g.locks.Close())
+	}
+	return err
 }
 
 // assemble joins store, engine and listeners.
 func (g *gateway) assemble() error {
 	cfg, log := g.cfg, g.log
-	store, letGo, err := newStore(cfg, g.cache, g.metrics, log)
+	var between wrap.Between
+	if cfg.Lock.Enabled && cfg.Lock.File != "" {
+		var err error
+		if g.locks, err = lockfile.Open(cfg.Lock.File); err != nil {
+			return fmt.Errorf("lock.file: %w", err)
+		}
+		between = g.locks
+	}
+	store, letGo, err := newStore(cfg, g.cache, between, g.metrics, log)
 	if err != nil {
 		return err
 	}
@@ -89,6 +114,7 @@ func (g *gateway) assemble() error {
 		if listeners[i], err = engine.listener(g.names[i], l, g.certificates.config[i]); err != nil {
 			return err
 		}
+		listeners[i].Listen = func(ctx context.Context) (net.Listener, error) { return g.sockets.listen(ctx, l.Address()) }
 	}
 	g.server, err = proxy.New(proxy.Options{
 		MaxConns:       g.maxConns,
@@ -129,23 +155,27 @@ func listenerNames(ls []config.Listen) []string {
 func (g *gateway) listen(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, g.cache.Close())
+			err = errors.Join(err, g.close(), g.sockets.close())
 		}
 	}()
 	if g.cfg.Metrics != "" {
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", g.cfg.Metrics)
+		ln, err := g.sockets.listen(ctx, g.cfg.Metrics)
 		if err != nil {
 			return fmt.Errorf("metrics: %w", err)
 		}
 		g.monitor = netutil.LimitListener(ln, monitorConns)
 	}
-	if err := g.server.Listen(ctx); err != nil {
+	err = g.server.Listen(ctx)
+	if err == nil {
+		err = g.sockets.allAsked()
+	}
+	if err != nil {
+		err = errors.Join(err, g.server.Shutdown(ctx)) // which closes what is bound
 		if g.monitor != nil {
 			err = errors.Join(err, g.monitor.Close())
 		}
-		return err
 	}
-	return nil
+	return err
 }
 
 // urls lists the listeners with the addresses that they are really bound to.
@@ -169,25 +199,34 @@ func (g *gateway) metricsAddress() string {
 	return "http://" + g.monitor.Addr().String() + "/metrics"
 }
 
-// serve accepts clients until ctx ends or a listener fails for good. Then the
-// open sessions have the drain time to end by themselves; the engine closes
-// the rest. It returns when all is at an end.
-func (g *gateway) serve(ctx context.Context) error {
+// serve accepts clients until ctx ends, a new process has taken over, or a
+// listener fails for good. Then the open sessions have the drain time to end by
+// themselves; the engine closes the rest. It returns when all is at an end.
+func (g *gateway) serve(ctx context.Context, orders <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stopMonitor := g.serveMonitor(cancel)
 	stopWatch := g.certificates.watch(ctx)
 	defer stopWatch()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { g.obey(ctx, orders, cancel) })
+	beside.Go(func() { g.supervisor.watch(ctx, func() { g.server.Addrs() }) })
 
 	g.ready.Store(true)
 	err := g.server.Serve(ctx)
+	cancel()
 	g.ready.Store(false)
+	if !g.handedOver.Load() {
+		g.supervisor.draining()
+	}
 	g.log.Info("draining: no new sessions", "drain", g.cfg.Drain.String())
 
-	// No new session will ask for a connection that waits. Saying goodbye takes
-	// none of the sessions' time.
+	// No new session will ask for a connection that waits, nor for a list, and a
+	// process that takes over waits for the file. Saying goodbye takes none of the
+	// sessions' time.
 	var waiting sync.WaitGroup
-	waiting.Go(func() { err = errors.Join(err, g.letGo()) })
+	waiting.Go(func() { err = errors.Join(err, g.letGo(), g.cache.Close()) })
 
 	// The context of the service has ended: draining has a time of its own.
 	drain, cancelDrain := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.Drain)
@@ -196,7 +235,29 @@ func (g *gateway) serve(ctx context.Context) error {
 	cut := g.server.Shutdown(drain)
 	waiting.Wait()
 	g.log.Info("popgate has ended", "after", time.Since(start).Round(time.Millisecond).String(), "sessions_cut", cut != nil)
-	return errors.Join(err, stopMonitor(), g.cache.Close())
+	return errors.Join(err, stopMonitor(), g.close())
+}
+
+// obey does what signals order, until ctx ends.
+func (g *gateway) obey(ctx context.Context, orders <-chan os.Signal, drain func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-orders:
+		}
+		g.log.Info("a new process is to take over")
+		pid, err := g.handOver(ctx, g.started)
+		if err != nil {
+			g.log.Error("no new process has taken over: this one serves on", "error", err)
+			continue
+		}
+		g.handedOver.Store(true)
+		g.supervisor.successor(pid)
+		g.log.Info("a new process has taken over", "pid", pid)
+		drain()
+		return
+	}
 }
 
 // serveMonitor serves metrics and probes until the function it returns is

@@ -31,7 +31,7 @@ const waitingConns = 256
 // to the inside: the throttle, the limits of an account, the lock, the limits of a
 // mailbox, the contract, the store. The function it
 // returns lets go of the connections that wait for a next session.
-func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
+func newStore(cfg config.Config, cache *listcache.Cache, locks wrap.Between, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
 	var mailboxes interface {
 		upstream.Store
 		Close() error
@@ -53,7 +53,7 @@ func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log
 		if wait == 0 {
 			wait = -1 // do not wait
 		}
-		store = wrap.Lock(store, wrap.LockOptions{Wait: wait})
+		store = wrap.Lock(store, wrap.LockOptions{Wait: wait, Between: locks})
 	}
 	if n := cfg.Limits.SessionsPerAccount; n > 0 {
 		store = wrap.Sessions(store, n)

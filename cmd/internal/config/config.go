@@ -83,6 +83,7 @@ type Expire string
 type Lock struct {
 	Enabled bool
 	Wait    time.Duration // how long a login waits for it; 0 or more
+	File    string        // keeps it between processes; "" where there is one alone
 }
 
 // ReadAhead bounds the octets of messages that are fetched before they are asked

@@ -58,6 +58,7 @@ func schema(c *Config) []key {
 		{name: "lock", keys: []key{
 			boolean("enabled", &c.Lock.Enabled),
 			duration("wait", "", &c.Lock.Wait, 0, time.Minute),
+			{name: "file", accepts: "a file name", file: true, set: text(&c.Lock.File)},
 		}},
 		{name: "read-ahead", keys: []key{
 			optional(octets, "session", &c.ReadAhead.Session),
