@@ -42,6 +42,9 @@ type commands struct {
 	Check   checkCommand   `cmd:"" help:"Check a configuration without running it."`
 	Demo    demoCommand    `cmd:"" help:"Show a POP3 session against an IMAP server in memory, then keep serving."`
 	Version versionCommand `cmd:"" help:"Print the version."`
+
+	Completion completionCommand `cmd:"" help:"Print a script that completes the command line in a shell."`
+	Man        manCommand        `cmd:"" help:"Print the manual page."`
 }
 
 const description = `A POP3 gateway in front of IMAP and JMAP mailboxes. A mail program that speaks POP3 reads and deletes the mail of an account; its user name and password are used at the mail server as they are.
@@ -133,5 +136,8 @@ func explain(stderr io.Writer, err error) int {
 		return exitUsage
 	}
 	fmt.Fprintln(stderr, "popgate:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
 	return exitFailed
 }
