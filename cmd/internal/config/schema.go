@@ -129,6 +129,24 @@ func FlagNames() []string {
 	return out
 }
 
+// Names lists every section and every key of the file, with its full name such as
+// limits.idle-time.
+func Names() []string {
+	var out []string
+	var add func(ks []key, prefix string)
+	add = func(ks []key, prefix string) {
+		for _, k := range ks {
+			out = append(out, prefix+k.name)
+			add(k.keys, prefix+k.name+".")
+			if k.item != nil {
+				add(k.item(), prefix+k.name+".")
+			}
+		}
+	}
+	add(schema(new(Config)), "")
+	return out
+}
+
 // walk calls f for every key that takes a value, with its full name.
 func walk(ks []key, prefix string, f func(path string, k key)) {
 	for _, k := range ks {
