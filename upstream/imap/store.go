@@ -42,6 +42,7 @@ func (s *Store) Close() error {
 func (s *Store) Login(ctx context.Context, c upstream.Credentials) (upstream.Account, error) {
 	if ctx.Err() == nil {
 		if conn := s.pool.take(s.key(c.User), c); conn != nil {
+			tellOf(conn.guard, c)
 			return &account{store: s, creds: c, conn: conn}, nil
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -25,6 +27,8 @@ type Config struct {
 	Cache     Cache
 	Limits    Limits
 	Throttle  Throttle // guesses of passwords
+
+	Transcript Transcript
 }
 
 // TLS names the certificate that POP3 clients see, but on listeners with a
@@ -134,6 +138,24 @@ type Limits struct {
 	LoginDelay            time.Duration // between two logins of one account; 0 is none
 }
 
+// Transcript names whose sessions are written down in the log: those of one of the
+// users, from one of the networks. Of what is empty any will do, but not of both.
+type Transcript struct {
+	Users []string
+	From  []netip.Prefix
+}
+
+// Given reports whether any session is written down.
+func (t Transcript) Given() bool { return len(t.Users)+len(t.From) > 0 }
+
+// Wants reports whether those of this user and this client are. Case does not
+// matter.
+func (t Transcript) Wants(user string, client netip.Addr) bool {
+	named := len(t.Users) == 0 || slices.ContainsFunc(t.Users, func(u string) bool { return strings.EqualFold(u, user) })
+	listed := len(t.From) == 0 || slices.ContainsFunc(t.From, func(n netip.Prefix) bool { return n.Contains(client.Unmap().WithZone("")) })
+	return t.Given() && named && listed
+}
+
 // Throttle limits guesses of passwords.
 type Throttle struct {
 	Enabled       bool
@@ -201,6 +223,9 @@ func (c Config) Warnings(now time.Time) []string {
 	}
 	if !c.Lock.Enabled {
 		w = append(w, "lock.enabled: false lets two sessions change one maildrop at the same time")
+	}
+	if c.Transcript.Given() {
+		w = append(w, "transcript: what some users read and delete is written to the log, message by message, until it is taken out again")
 	}
 	if !c.Throttle.Enabled {
 		w = append(w, "throttle.enabled: false lets anybody try passwords as fast as the mail server answers")

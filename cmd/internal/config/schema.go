@@ -102,6 +102,14 @@ func schema(c *Config) []key {
 				set:  func(s string) error { return addNetwork(&c.Throttle.Exempt, s) }},
 			boolean("count-loopback", &c.Throttle.CountLoopback),
 		}},
+		{name: "transcript", keys: []key{
+			{name: "users", accepts: "user names",
+				list: func() { c.Transcript.Users = nil },
+				set:  func(s string) error { return addText(&c.Transcript.Users, s) }},
+			{name: "from", accepts: "networks such as 192.0.2.0/24 or 2001:db8::/32",
+				list: func() { c.Transcript.From = nil },
+				set:  func(s string) error { return addNetwork(&c.Transcript.From, s) }},
+		}},
 	}
 }
 

@@ -26,6 +26,16 @@ func text(to *string) func(string) error {
 	}
 }
 
+// addText adds what text accepts to a list.
+func addText(to *[]string, s string) error {
+	var one string
+	if err := text(&one)(s); err != nil {
+		return err
+	}
+	*to = append(*to, one)
+	return nil
+}
+
 // An alternative is one accepted word and what it means.
 type alternative[T any] struct {
 	word  string
