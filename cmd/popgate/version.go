@@ -8,11 +8,16 @@ import (
 	"github.com/popgate/popgate/metrics"
 )
 
-type versionCommand struct{}
+type versionCommand struct {
+	JSON bool `name:"json" help:"Print it as JSON, for scripts."`
+}
 
-// Run prints one line.
-func (versionCommand) Run(env environment) error {
+// Run prints one line, or an object.
+func (c versionCommand) Run(env environment) error {
 	b := readBuild()
+	if c.JSON {
+		return printJSON(env.stdout, newVersionJSON(b))
+	}
 	text := "popgate " + b.Version
 	if b.Revision != "" {
 		text += " (" + b.Revision + ")"
