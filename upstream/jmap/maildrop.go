@@ -23,6 +23,7 @@ type maildrop struct {
 	last  int // whose blob was asked for last
 
 	noRanges bool // the server was seen to know none
+	ahead    *ahead
 
 	// The snapshot: messages ascend by the time of receipt, then by id.
 	ids    ids
@@ -83,12 +84,20 @@ func getCall(asked []string, out *emails, properties ...string) call {
 	return call{"Email/get", map[string]any{"ids": asked, "properties": properties}, out}
 }
 
+// known is which blob message i is, if the server told; "" else.
+func (m *maildrop) known(i int) string {
+	if k := i - m.first; k >= 0 && k < len(m.blobs) {
+		return m.blobs[k]
+	}
+	return ""
+}
+
 // blob returns which blob message i is. Where that is not known it is asked for,
 // for the messages beside it too, in the direction that the client goes.
 func (m *maildrop) blob(ctx context.Context, i int) (string, error) {
-	if k := i - m.first; k >= 0 && k < len(m.blobs) && m.blobs[k] != "" {
+	if b := m.known(i); b != "" {
 		m.last = i
-		return m.blobs[k], nil
+		return b, nil
 	}
 	n := m.client.limits.perCall(blobsAhead, m.client.limits.Get, maxID+8)
 	from, to := i, min(i+n, m.Len())

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/popgate/popgate/upstream/readahead"
 )
 
 // Auth says how credentials are shown to the server.
@@ -61,6 +63,8 @@ type Options struct {
 	IdleTime    time.Duration // an HTTP connection is kept for so long; 60 s
 	MaxIdle     int           // HTTP connections that are kept; 100
 
+	ReadAhead *readahead.Pool // room for messages fetched before they are asked for; nil: none
+
 	Logger *slog.Logger // nil discards
 	Trace  Trace
 
@@ -76,6 +80,9 @@ type Trace struct {
 	Request func(op, result string, d time.Duration)
 	// Connection is +1 for an HTTP connection opened, -1 for one closed.
 	Connection func(delta int)
+	// ReadAhead says that of the messages fetched ahead so many were asked for,
+	// and so many were let go.
+	ReadAhead func(used, dropped int)
 	// SeenFailed says that n messages could not be marked as read.
 	SeenFailed func(n int)
 }
@@ -164,6 +171,12 @@ func (t Trace) request(op, result string, d time.Duration) {
 func (t Trace) connection(delta int) {
 	if t.Connection != nil {
 		t.Connection(delta)
+	}
+}
+
+func (t Trace) readAhead(used, dropped int) {
+	if t.ReadAhead != nil && used+dropped > 0 {
+		t.ReadAhead(used, dropped)
 	}
 }
 

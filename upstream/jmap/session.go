@@ -36,6 +36,7 @@ type session struct {
 type limits struct {
 	RequestOctets int64 `json:"maxSizeRequest"`
 	Calls         int64 `json:"maxCallsInRequest"`
+	Concurrent    int64 `json:"maxConcurrentRequests"`
 	Get           int64 `json:"maxObjectsInGet"`
 	Set           int64 `json:"maxObjectsInSet"`
 }

@@ -30,6 +30,7 @@ func (m *maildrop) Update(ctx context.Context, ch upstream.Changes) (upstream.Re
 	}
 	ctx, cancel := m.span(ctx)
 	defer cancel()
+	m.ahead.halt()
 	u := &update{drop: m, at: ch.Remove, marked: m.idsAt(ch.Remove)}
 	u.markSeen(ctx, ch)
 	if len(u.marked) == 0 {
