@@ -90,7 +90,7 @@ type body struct {
 // newBody is the body of message i, without its beginning. It ends with ctx and
 // with the maildrop.
 func (m *maildrop) newBody(ctx context.Context, i int) *body {
-	b := &body{drop: m, size: m.octets[i]}
+	b := &body{drop: m, size: m.Size(i)}
 	b.ctx, b.cancel = context.WithCancelCause(ctx)
 	b.stop = context.AfterFunc(m.life, func() { b.cancel(errClosed) })
 	t := m.client.store.o.StallTime

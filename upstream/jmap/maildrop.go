@@ -25,20 +25,18 @@ type maildrop struct {
 	noRanges bool // the server was seen to know none
 	ahead    *ahead
 
-	// The snapshot: messages ascend by the time of receipt, then by id.
-	ids    ids
-	octets []int64
+	*snapshot
 }
 
-func (m *maildrop) Len() int { return len(m.octets) }
+func (m *maildrop) Len() int { return m.octets.n }
 
-func (m *maildrop) Size(i int) int64 { return m.octets[i] }
+func (m *maildrop) Size(i int) int64 { return m.octets.at(i) }
 
 // AppendUIDL appends the id of the Email, folded past 70 octets. The format is
 // kept for ever: clients know their mail by it.
 func (m *maildrop) AppendUIDL(dst []byte, i int) []byte {
 	var space [maxID]byte
-	_ = m.octets[i] // panics out of range
+	_ = m.octets.at(i) // panics out of range
 	return upstream.AppendFoldedUIDL(dst, m.ids.append(space[:0], i))
 }
 

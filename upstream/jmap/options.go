@@ -64,6 +64,7 @@ type Options struct {
 	MaxIdle     int           // HTTP connections that are kept; 100
 
 	ReadAhead *readahead.Pool // room for messages fetched before they are asked for; nil: none
+	Cache     *Cache          // keeps lists from one session to the next; may be nil, and shared by stores
 
 	Logger *slog.Logger // nil discards
 	Trace  Trace
@@ -83,6 +84,8 @@ type Trace struct {
 	// ReadAhead says that of the messages fetched ahead so many were asked for,
 	// and so many were let go.
 	ReadAhead func(used, dropped int)
+	// Listed says how a mailbox was listed: one of Listings.
+	Listed func(how string)
 	// SeenFailed says that n messages could not be marked as read.
 	SeenFailed func(n int)
 }
@@ -91,6 +94,16 @@ type Trace struct {
 func Ops() []string {
 	return []string{opLogin, opMailboxes, opList, opLook, opFetch, opStore}
 }
+
+// Listings lists the values of how that Trace.Listed gets.
+func Listings() []string { return []string{listedFull, listedUnchanged, listedAdded, listedRemoved} }
+
+const (
+	listedFull      = "full"      // every message
+	listedUnchanged = "unchanged" // none: as it was
+	listedAdded     = "added"     // those that came since
+	listedRemoved   = "removed"   // those that came since, and what of the others is left
+)
 
 const (
 	opLogin     = "login"     // the session resource
@@ -177,6 +190,12 @@ func (t Trace) connection(delta int) {
 func (t Trace) readAhead(used, dropped int) {
 	if t.ReadAhead != nil && used+dropped > 0 {
 		t.ReadAhead(used, dropped)
+	}
+}
+
+func (t Trace) listed(how string) {
+	if t.Listed != nil {
+		t.Listed(how)
 	}
 }
 

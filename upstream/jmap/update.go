@@ -138,7 +138,7 @@ func (u *update) look(ctx context.Context) (there []email, boxes mailboxes, stat
 		}
 		octets := make(map[string]int64, len(part))
 		for k, id := range part {
-			octets[id] = m.octets[at[k]]
+			octets[id] = m.Size(at[k])
 		}
 		at = at[len(part):]
 		for _, e := range got.List {
