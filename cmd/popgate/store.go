@@ -131,6 +131,8 @@ func newJMAP(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (*jmap.Sto
 		Delete:      jmapPolicy(cfg.Delete),
 		MaxMessages: mailboxMessages(cfg.Limits),
 		DialTime:    cfg.Limits.UpstreamConnectTime,
+		ReadAhead:   readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
+		Cache:       jmap.NewCache(cfg.Cache.Memory),
 		Logger:      log,
 		Trace:       jmapTrace(m),
 	}

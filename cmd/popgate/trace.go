@@ -85,5 +85,5 @@ func imapTrace(m *metrics.Metrics) imap.Trace {
 }
 
 func jmapTrace(m *metrics.Metrics) jmap.Trace {
-	return jmap.Trace{Request: m.Request, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed}
+	return jmap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
 }
