@@ -70,7 +70,9 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 		log.Warn("the limit on open files allows fewer connections than limits.connections; raise it (ulimit -n, LimitNOFILE)",
 			"wanted", cfg.Limits.Connections, "connections", g.maxConns)
 	}
-	g.metrics = metrics.New(build, labelSets(g.names, secure(cfg, g.names), ops(cfg.Upstream)))
+	g.metrics = metrics.New(build, labelSets(g.names, secure(cfg, g.names), handshakes(cfg, g.names), ops(cfg.Upstream)))
+	g.metrics.ConnectionsLimit(g.maxConns)
+	g.metrics.ConfigLoaded(time.Now())
 	if g.certificates, err = openCertificates(cfg, g.names, g.metrics, log); err != nil {
 		return nil, err
 	}

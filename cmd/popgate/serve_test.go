@@ -455,7 +455,7 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := slog.New(slog.DiscardHandler)
-			m := metrics.New(metrics.Build{}, labelSets(nil, nil, ops(cfg.Upstream)))
+			m := metrics.New(metrics.Build{}, labelSets(nil, nil, nil, ops(cfg.Upstream)))
 			store, _, err := newStore(cfg, nil, nil, m, log)
 			if err != nil {
 				t.Fatal(err)

@@ -64,6 +64,7 @@ func newStore(cfg config.Config, cache *listcache.Cache, locks wrap.Between, m *
 	if cfg.Throttle.Enabled {
 		store = wrap.Throttle(store, throttleOptions(cfg, m))
 	}
+	store = wrap.Observe(store, stopped(m))
 	return store, mailboxes.Close, nil
 }
 

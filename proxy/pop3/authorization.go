@@ -196,6 +196,8 @@ func (s *session) stls(arguments) Result {
 	}
 	// What was said before TLS may have been said by anybody: it is forgotten,
 	// but for the count of errors.
+	agreed := secure.ConnectionState()
+	call3(s.opts.Trace.Secured, s.via, agreed.Version, agreed.CipherSuite)
 	s.conn.upgrade(secure)
 	s.in = pop3wire.NewReader(s.conn)
 	s.encrypted = true
