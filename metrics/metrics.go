@@ -26,6 +26,8 @@ type Sets struct {
 	Listings   []string // how a mailbox was listed
 	Rejections []string // why a connection was turned away
 	Bounds     []string // what a limit on guesses is kept by
+	Routes     []string // names of routes, and of none
+	AuthHTTP   bool     // an auth_http service is asked
 }
 
 // Build tells what is running.
@@ -85,6 +87,8 @@ type Metrics struct {
 	certFailures     *prometheus.CounterVec
 	throttled        *prometheus.CounterVec
 	panics           prometheus.Counter
+
+	routes routes
 }
 
 // New builds the registry: the metrics of popgate, of the Go runtime and of
@@ -134,6 +138,7 @@ func New(b Build, s Sets) *Metrics {
 		label{"listener", m.secure})
 	m.throttled = f.counters("throttled_total", "Logins refused without asking the mail service after too many wrong passwords, by what they were counted by.",
 		label{"by", m.bounds})
+	m.routes = newRoutes(f, s)
 	m.panics = f.counter("panics_total", "Faults in the program that ended one session.")
 	f.info("build_info", "What is running; always 1.", prometheus.Labels{
 		"version": b.Version, "revision": b.Revision, "goversion": b.GoVersion})

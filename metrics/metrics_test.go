@@ -33,6 +33,8 @@ func sets() metrics.Sets {
 		Listings:   []string{"full", "unchanged"},
 		Rejections: []string{"full"},
 		Bounds:     []string{"address"},
+		Routes:     []string{"all", "none"},
+		AuthHTTP:   true,
 	}
 }
 
@@ -68,6 +70,10 @@ func names() map[string]string {
 		"popgate_certificate_expiry_timestamp_seconds": "listener",
 		"popgate_certificate_reload_failures_total":    "listener",
 		"popgate_throttled_total":                      "by",
+		"popgate_route_logins_total":                   "result,route",
+		"popgate_auth_http_duration_seconds":           "result",
+		"popgate_routes_loaded_timestamp_seconds":      "",
+		"popgate_routes_reload_failures_total":         "",
 	}
 }
 
@@ -147,6 +153,7 @@ func TestLint(t *testing.T) {
 func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m := newMetrics()
 	_, before := registered(t, m)
+	useRoutes(m, "all", metrics.LoginRefused)
 	use(m, "pop3", "quit", "RETR", "ok", "user", "refused", "fetch", "unavailable", "unchanged", "full")
 	if _, after := registered(t, m); after != before {
 		t.Errorf("%d series at the start, %d after use", before, after)
@@ -174,14 +181,36 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.Panicked()
 }
 
+func useRoutes(m *metrics.Metrics, route, outcome string) {
+	m.RouteLogin(route, outcome)
+	m.AuthHTTPAsked(outcome, time.Second)
+	m.RoutesLoaded(time.Unix(1, 0))
+	m.RoutesReloadFailed()
+}
+
+// Many routes are no reason for many series.
+func TestOnlySoManyRoutesHaveSeries(t *testing.T) {
+	few, many := sets(), sets()
+	few.Routes = nil
+	for i := range 10_000 {
+		many.Routes = append(many.Routes, fmt.Sprint("route-", i))
+	}
+	_, before := registered(t, metrics.New(metrics.Build{}, few))
+	if _, after := registered(t, metrics.New(metrics.Build{}, many)); after-before > 3*metrics.MaxRoutes {
+		t.Errorf("%d series without a route, %d with 10,000", before, after)
+	}
+}
+
 func TestHostileValuesMintNoSeries(t *testing.T) {
 	m := newMetrics()
 	const strange = "what nobody expects"
+	useRoutes(m, strange, strange)
 	use(m, strange, strange, strange, strange, strange, strange, strange, strange, strange, strange)
 	_, before := registered(t, m)
 	for i := range 999 {
 		v := fmt.Sprintf("alice%d@example.com\n\x00\xff", i)
 		use(m, v, v, v, v, v, v, v, v, v, v)
+		useRoutes(m, v, v)
 	}
 	if _, after := registered(t, m); after != before {
 		t.Errorf("%d series with one strange value, %d after hostile values", before, after)

@@ -55,8 +55,8 @@ func (r *rule) login(ctx context.Context, c upstream.Credentials, w way) (upstre
 			return nil, err
 		}
 	}
-	if c.Proof == upstream.Shared {
-		return nil, refused("the route has no local accounts, and only they know shared secrets")
+	if c.Proof != upstream.Password && c.Proof != upstream.Bearer {
+		return nil, refused("what the client proved itself by says nothing to the mail service, and the route has no credentials of its own")
 	}
 	return r.Store.Login(ctx, c)
 }
