@@ -83,6 +83,9 @@ func (r *routing) build(list []config.Route) (*route.Table, []*route.AuthHTTP, m
 			return fail(c, err)
 		}
 		if c.Accounts {
+			if r.prove == nil {
+				return fail(c, errors.New("there are no accounts"))
+			}
 			rule.Prove = r.prove
 		}
 		if c.Master.Given() {

@@ -54,6 +54,8 @@ func NewTable(routes ...Route) (*Table, error) {
 			return nil, fmt.Errorf("route: a route with the name %q, which is empty, kept for what no route takes, or there twice", r.Name)
 		case r.Store == nil:
 			return nil, fmt.Errorf("route %s: no store", r.Name)
+		case len(r.Steps) > 0 && r.Prove == nil:
+			return nil, fmt.Errorf("route %s: steps without a proof would let anybody in", r.Name)
 		case r.ClientAuthorize && (r.Prove != nil || len(r.Steps) > 0 || !r.Authorize.Empty()):
 			return nil, fmt.Errorf("route %s: who may name another user must log in with credentials of its own", r.Name)
 		}

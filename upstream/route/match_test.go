@@ -94,6 +94,7 @@ func TestBadRoutes(t *testing.T) {
 		{"a_pattern_that_ends_the_frame", []route.Route{{Name: "a", Match: route.Match{Pattern: "a)|(b"}, Store: store}}},
 		{"a_template_of_an_unknown_field", []route.Route{{Name: "a", User: template(t, "{host}"), Store: store}}},
 		{"a_client_that_names_another_beside_a_proof_of_ours", []route.Route{{Name: "a", ClientAuthorize: true, Prove: pass, Store: store}}},
+		{"steps_without_a_proof", []route.Route{{Name: "a", Steps: []route.Step{pass}, Store: store}}},
 		{"a_client_that_names_another_beside_a_step", []route.Route{{Name: "a", ClientAuthorize: true, Steps: []route.Step{pass}, Store: store}}},
 		{"a_client_that_names_another_beside_a_template", []route.Route{{Name: "a", ClientAuthorize: true, Authorize: template(t, "x"), Store: store}}},
 	} {

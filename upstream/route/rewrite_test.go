@@ -159,7 +159,7 @@ func TestAFailedProofOrStepEndsTheLogin(t *testing.T) {
 	}
 	store := &recorder{}
 	for _, r := range []route.Route{
-		{Name: "prove", Prove: fail(upstream.Refused), Store: store},
+		{Name: "prove", Prove: fail(upstream.Refused), Steps: []route.Step{pass}, Store: store},
 		{Name: "prove", Prove: fail(upstream.Unavailable), Steps: []route.Step{pass}, Store: store},
 		{Name: "step", Prove: pass, Steps: []route.Step{pass, fail(upstream.Internal), pass}, Store: store},
 	} {
@@ -178,7 +178,7 @@ func TestAFailedProofOrStepEndsTheLogin(t *testing.T) {
 // proof that is none for a mail service.
 func TestAProofOfOursGoesToNoMailService(t *testing.T) {
 	store := &recorder{}
-	s := route.New(table(t, route.Route{Name: "it", Steps: []route.Step{pass}, Store: store}), route.Trace{})
+	s := route.New(table(t, route.Route{Name: "it", Prove: pass, Steps: []route.Step{pass}, Store: store}), route.Trace{})
 	for _, proof := range []upstream.Proof{upstream.Shared, upstream.Shared + 1} {
 		c := from("alice")
 		c.Proof = proof

@@ -30,7 +30,8 @@ type Route struct {
 	Prove Step
 	// User, Authorize and Mailbox replace the fields of the same name.
 	User, Authorize, Mailbox Template
-	// Steps put other credentials in place, in this order.
+	// Steps put other credentials in place, in this order. With any the mail
+	// service no longer sees what the client gave, and there must be a Prove.
 	Steps []Step
 
 	Store upstream.Store
