@@ -139,3 +139,13 @@ func wantError(t *testing.T, err error, kind upstream.Kind, words ...string) {
 		}
 	}
 }
+
+// slow lets each request take a second and counts how many there are at a time.
+func slow(issuer *oauthtest.Issuer, now, most *int) oauthtest.Fault {
+	return func(http.ResponseWriter, *http.Request) bool {
+		issuer.Set(func(*oauthtest.Issuer) { *now++; *most = max(*most, *now) })
+		time.Sleep(time.Second)
+		issuer.Set(func(*oauthtest.Issuer) { *now-- })
+		return false
+	}
+}

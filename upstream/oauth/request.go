@@ -40,11 +40,18 @@ type issued struct {
 	expires time.Time       // of refresh; zero where the issuer does not tell
 }
 
-// bounded is a transport that hands on whole answers of a bounded size.
-type bounded struct{ next http.RoundTripper }
+// bounded is a transport that hands on whole answers, of a bounded size and in a
+// bounded time: the library closes not every body, and gives not every request a
+// context.
+type bounded struct {
+	next http.RoundTripper
+	time time.Duration
+}
 
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer, err := b.next.RoundTrip(r)
+	ctx, cancel := context.WithTimeout(r.Context(), b.time)
+	defer cancel()
+	answer, err := b.next.RoundTrip(r.WithContext(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -60,12 +67,18 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
+// CloseIdleConnections is for [http.Client.CloseIdleConnections].
+func (b bounded) CloseIdleConnections() {
+	if c, ok := b.next.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
 // newClient is the HTTP client of one issuer. It follows no redirect: the request
 // would carry its secrets there.
 func newClient(o *Options) *http.Client {
 	return &http.Client{
-		Transport:     bounded{o.transport()},
-		Timeout:       o.Time, // not every request of the library has a context
+		Transport:     bounded{o.transport(), o.Time},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
