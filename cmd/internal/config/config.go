@@ -25,6 +25,7 @@ type Config struct {
 	Cache     Cache
 	Limits    Limits
 	Throttle  Throttle // guesses of passwords
+	OAuth     OAuth    `json:",omitzero"` // access tokens for mail services
 }
 
 // TLS names the certificate that POP3 clients see, but on listeners with a
@@ -201,6 +202,7 @@ func (c Config) Warnings(now time.Time) []string {
 	if !c.Lock.Enabled {
 		w = append(w, "lock.enabled: false lets two sessions change one maildrop at the same time")
 	}
+	w = append(w, gmailWarning(c.Upstream.Host, c.Delete)...)
 	if !c.Throttle.Enabled {
 		w = append(w, "throttle.enabled: false lets anybody try passwords as fast as the mail server answers")
 	}

@@ -39,6 +39,7 @@ func (l *loader) rules(c *Config) {
 		l.listener(listen)
 	}
 	l.certificates(c)
+	l.oauth(&c.OAuth)
 }
 
 // listener checks what stands in a section of its own.
