@@ -39,6 +39,7 @@ type gateway struct {
 	metrics      *metrics.Metrics
 	certificates *certificates
 	cache        *listcache.Cache
+	grants       *grants
 	server       *proxy.Server
 	monitor      net.Listener // nil without metrics
 	letGo        func() error // ends the upstream connections that wait between sessions
@@ -64,6 +65,9 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 	}
 	g.metrics = metrics.New(build, labelSets(g.names, secure(cfg, g.names), ops(cfg.Upstream)))
 	if g.certificates, err = openCertificates(cfg, g.names, g.metrics, log); err != nil {
+		return nil, err
+	}
+	if g.grants, err = openGrants(cfg.OAuth, g.metrics, log); err != nil {
 		return nil, err
 	}
 	if g.cache, err = newCache(cfg.Cache, log); err != nil {
@@ -178,6 +182,7 @@ func (g *gateway) serve(ctx context.Context) error {
 	stopMonitor := g.serveMonitor(cancel)
 	stopWatch := g.certificates.watch(ctx)
 	defer stopWatch()
+	stopGrants := g.grants.keep(ctx)
 
 	g.ready.Store(true)
 	err := g.server.Serve(ctx)
@@ -195,6 +200,8 @@ func (g *gateway) serve(ctx context.Context) error {
 	start := time.Now()
 	cut := g.server.Shutdown(drain)
 	waiting.Wait()
+	stopGrants()
+	err = errors.Join(err, g.grants.close())
 	g.log.Info("popgate has ended", "after", time.Since(start).Round(time.Millisecond).String(), "sessions_cut", cut != nil)
 	return errors.Join(err, stopMonitor(), g.cache.Close())
 }

@@ -17,11 +17,10 @@ const keepers = 4
 // Summary is the state of all accounts of a grant together.
 type Summary struct {
 	Accounts   int
-	Failing    int           // those of them for which a person must act
-	Unreadable int           // files in the folder that cannot be read, beside Accounts
-	Oldest     time.Duration // since the last success of the account that has waited longest
-	Ends       time.Duration // to the first end of a refresh token, less than 0 if it is past
-	Ending     bool          // an end is known
+	Failing    int       // those of them for which a person must act
+	Unreadable int       // files in the folder that cannot be read, beside Accounts
+	Oldest     time.Time // the last success of the account that has waited longest; zero: none yet
+	Ends       time.Time // the first end of a refresh token; zero: none is known
 }
 
 // State is what is known of one account.
@@ -37,7 +36,7 @@ type State struct {
 // Keep refreshes every account's token at least once in [Options.Every], so that
 // none ends because nobody used it, and so that a refusal is known before a user
 // meets it. It returns when ctx ends.
-func (t *Tokens) Keep(ctx context.Context) error {
+func (t *Tokens) Keep(ctx context.Context) {
 	pause := min(max(t.o.Every/24, time.Minute), time.Hour)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -45,7 +44,7 @@ func (t *Tokens) Keep(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-timer.C:
 		}
 		t.round(ctx, tried)
@@ -187,16 +186,15 @@ func summarize(states []State, bad []error) Summary {
 		if !s.Failed.IsZero() {
 			sum.Failing++
 		}
-		if last := s.Succeeded; !last.IsZero() {
-			sum.Oldest = max(sum.Oldest, time.Since(last))
-		} else if !s.Authorized.IsZero() {
-			sum.Oldest = max(sum.Oldest, time.Since(s.Authorized))
-		}
-		if !s.Ends.IsZero() {
-			if left := time.Until(s.Ends); !sum.Ending || left < sum.Ends {
-				sum.Ends, sum.Ending = left, true
-			}
-		}
+		sum.Oldest, sum.Ends = first(sum.Oldest, s.Succeeded), first(sum.Ends, s.Ends)
 	}
 	return sum
+}
+
+// first returns the earlier of two times that are known.
+func first(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -42,6 +42,9 @@ func New(o Options) (*Tokens, error) {
 	return t, nil
 }
 
+// Name is that of the grant.
+func (t *Tokens) Name() string { return t.o.Name }
+
 // AppOnly reports whether the grant opens mailboxes whose users gave no consent.
 // What proves the client before [Tokens.Step] is then all that stands between a
 // client and the mailboxes of the list.
