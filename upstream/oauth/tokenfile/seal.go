@@ -119,7 +119,7 @@ func (s sealer) seal(n Name, r Record) ([]byte, error) {
 	})
 }
 
-func utc(t time.Time) time.Time { return t.UTC().Round(time.Second) }
+func utc(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // unwrap reads a file without opening the seal.
 func unwrap(data []byte) (envelope, error) {
