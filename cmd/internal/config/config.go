@@ -25,6 +25,7 @@ type Config struct {
 	Cache     Cache
 	Limits    Limits
 	Throttle  Throttle // guesses of passwords
+	Accounts  Accounts // users whom the gateway proves itself
 }
 
 // TLS names the certificate that POP3 clients see, but on listeners with a

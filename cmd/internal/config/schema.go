@@ -101,6 +101,7 @@ func schema(c *Config) []key {
 				set:  func(s string) error { return addNetwork(&c.Throttle.Exempt, s) }},
 			boolean("count-loopback", &c.Throttle.CountLoopback),
 		}},
+		accountsKey(&c.Accounts),
 	}
 }
 
