@@ -17,6 +17,7 @@ import (
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/proxy"
+	"github.com/popgate/popgate/upstream/accounts"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 )
 
@@ -38,6 +39,7 @@ type gateway struct {
 	maxConns     int
 	metrics      *metrics.Metrics
 	certificates *certificates
+	accounts     *accounts.Accounts // nil without a file of them
 	cache        *listcache.Cache
 	grants       *grants
 	server       *proxy.Server
@@ -67,6 +69,9 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 	if g.certificates, err = openCertificates(cfg, g.names, g.metrics, log); err != nil {
 		return nil, err
 	}
+	if g.accounts, err = openAccounts(cfg.Accounts, log); err != nil {
+		return nil, err
+	}
 	if g.grants, err = openGrants(cfg.OAuth, g.metrics, log); err != nil {
 		return nil, err
 	}
@@ -82,12 +87,12 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 // assemble joins store, engine and listeners.
 func (g *gateway) assemble() error {
 	cfg, log := g.cfg, g.log
-	store, letGo, err := newStore(cfg, g.cache, g.metrics, log)
+	store, letGo, err := newStore(cfg, g.accounts, g.cache, g.metrics, log)
 	if err != nil {
 		return err
 	}
 	g.letGo = letGo
-	engine := newEngine(cfg, store, g.metrics, log)
+	engine := newEngine(cfg, store, sharedSecrets(g.accounts), g.metrics, log)
 	listeners := make([]proxy.Listener, len(cfg.Listen))
 	for i, l := range cfg.Listen {
 		if listeners[i], err = engine.listener(g.names[i], l, g.certificates.config[i]); err != nil {
@@ -182,6 +187,8 @@ func (g *gateway) serve(ctx context.Context) error {
 	stopMonitor := g.serveMonitor(cancel)
 	stopWatch := g.certificates.watch(ctx)
 	defer stopWatch()
+	stopAccounts := watchAccounts(ctx, g.accounts)
+	defer stopAccounts()
 	stopGrants := g.grants.keep(ctx)
 
 	g.ready.Store(true)

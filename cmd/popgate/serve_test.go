@@ -456,11 +456,11 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 			}
 			log := slog.New(slog.DiscardHandler)
 			m := metrics.New(metrics.Build{}, labelSets(nil, nil, ops(cfg.Upstream)))
-			store, _, err := newStore(cfg, nil, m, log)
+			store, _, err := newStore(cfg, nil, nil, m, log)
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := newEngine(cfg, store, m, log).listener("pipe", cfg.Listen[0], nil)
+			l, err := newEngine(cfg, store, nil, m, log).listener("pipe", cfg.Listen[0], nil)
 			if err != nil {
 				t.Fatal(err)
 			}

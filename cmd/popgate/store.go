@@ -8,6 +8,7 @@ import (
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/accounts"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/jmap"
@@ -31,7 +32,7 @@ const waitingConns = 256
 // to the inside: the throttle, the limits of an account, the lock, the limits of a
 // mailbox, the contract, the store. The function it
 // returns lets go of the connections that wait for a next session.
-func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
+func newStore(cfg config.Config, local *accounts.Accounts, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
 	var mailboxes interface {
 		upstream.Store
 		Close() error
@@ -46,6 +47,9 @@ func newStore(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log
 		return nil, nil, err
 	}
 	store := wrap.Contract(mailboxes)
+	if local != nil {
+		store = &provedStore{store, local}
+	}
 	store = wrap.Terms(store, upstream.Terms{ReadOnly: cfg.Delete == config.Refuse, MarkSeen: cfg.Seen})
 	store = wrap.Limit(store, wrap.LimitOptions{Messages: cfg.Limits.MailboxMessages, Octets: cfg.Limits.MailboxOctets})
 	if cfg.Lock.Enabled {

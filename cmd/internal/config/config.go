@@ -26,6 +26,7 @@ type Config struct {
 	Limits    Limits
 	Throttle  Throttle // guesses of passwords
 	OAuth     OAuth    `json:",omitzero"` // access tokens for mail services
+	Accounts  Accounts // users whom the gateway proves itself
 }
 
 // TLS names the certificate that POP3 clients see, but on listeners with a

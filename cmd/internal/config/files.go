@@ -116,7 +116,9 @@ func (l *loader) files(c *Config) {
 	}
 	for _, listen := range c.Listen {
 		l.legacy(listen, usual)
+		l.clientCA(listen)
 	}
+	l.accounts(c)
 	if !l.refused("upstream.ca") {
 		if _, err := c.Upstream.Roots(); err != nil {
 			l.report(l.place("upstream.ca"), "upstream.ca", "%v", err)

@@ -102,6 +102,7 @@ func schema(c *Config) []key {
 			boolean("count-loopback", &c.Throttle.CountLoopback),
 		}},
 		oauthKey(&c.OAuth),
+		accountsKey(&c.Accounts),
 	}
 }
 
