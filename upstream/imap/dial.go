@@ -86,8 +86,7 @@ func (s *Store) dialOne(ctx context.Context, addr netip.Addr, creds upstream.Cre
 			return nil, err
 		}
 	}
-	d = newDialogue(imapguard.New(base, conn, s.o.Guard))
-	d.sendClient = s.o.SendClient
+	d = newDialogue(imapguard.New(base, conn, s.o.Guard), &s.o)
 	if err := d.greeting(); err != nil {
 		return nil, err
 	}
