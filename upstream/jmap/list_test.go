@@ -427,7 +427,7 @@ func TestASnapshotIsSmall(t *testing.T) {
 			got := (heap() - before) / (more * n)
 			runtime.KeepAlive(drops)
 			t.Logf("%d octets a message", got)
-			if got < 8 || got > 24 {
+			if got < 4 || got > 24 {
 				t.Errorf("%d octets a message", got)
 			}
 		})

@@ -77,8 +77,11 @@ func (s *Server) answer(r Request, text []byte) answer {
 	plain := func(status int) answer {
 		return answer{status, http.Header{"Content-Type": {"text/plain"}}, []byte(http.StatusText(status) + "\n")}
 	}
+	s.mu.Lock()
+	token := s.token
+	s.mu.Unlock()
 	user, password, basic := r.HTTP.BasicAuth()
-	if !(basic && user == User && password == Password) && r.HTTP.Header.Get("Authorization") != "Bearer "+Token {
+	if !(basic && user == User && password == Password) && r.HTTP.Header.Get("Authorization") != "Bearer "+token {
 		a := plain(http.StatusUnauthorized)
 		a.header.Set("WWW-Authenticate", `Basic realm="jmaptest"`)
 		return a

@@ -56,6 +56,7 @@ type Server struct {
 	hooking sync.Mutex // while hooks look at a request
 
 	mu        sync.Mutex
+	token     string
 	down      bool
 	conns     map[net.Conn]struct{}
 	dialed    []string
@@ -78,7 +79,7 @@ func New(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{
 		o: o, stopped: make(chan struct{}), served: make(chan struct{}),
-		conns: map[net.Conn]struct{}{}, emails: map[string]*Email{}, state: 1,
+		conns: map[net.Conn]struct{}{}, emails: map[string]*Email{}, state: 1, token: Token,
 		mailboxes: []*Mailbox{{ID: "inbox-1", Name: "Inbox", Role: "inbox"}, {ID: "trash-1", Name: "Trash", Role: "trash"}, {ID: "archive-1", Name: "Archive"}},
 	}
 	scheme := "http://"
@@ -138,6 +139,13 @@ func (s *Server) dropAll() {
 	for c := range s.conns {
 		c.Close()
 	}
+}
+
+// SetToken replaces the token of the user, which is Token at first.
+func (s *Server) SetToken(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.token = token
 }
 
 // Down makes the server unreachable, and ends its connections.
