@@ -126,6 +126,7 @@ func newJMAP(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (*jmap.Sto
 	options := jmap.Options{
 		URL:         "https://" + u.Address(),
 		TLS:         secure,
+		Origins:     u.Origins,
 		Mailbox:     u.Mailbox,
 		Trash:       u.Trash,
 		Delete:      jmapPolicy(cfg.Delete),

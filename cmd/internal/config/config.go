@@ -50,10 +50,11 @@ type Upstream struct {
 	// connection to a loopback address stays plain; to any other IMAP needs STARTTLS,
 	// and JMAP is refused.
 	TLS        bool
-	StartTLS   bool   // STARTTLS to a loopback address too; never with TLS
-	CA         string // PEM file of the roots to trust; "" for the system's
-	ServerName string // name expected in the certificate; "" for Host
-	Bearer     bool   // JMAP: the secret is a token, and not a password
+	StartTLS   bool     // STARTTLS to a loopback address too; never with TLS
+	CA         string   // PEM file of the roots to trust; "" for the system's
+	ServerName string   // name expected in the certificate; "" for Host
+	Bearer     bool     // JMAP: the secret is a token, and not a password
+	Origins    []string // JMAP: https://HOST[:PORT] to which the secret may go beside Host
 	Mailbox    string
 	Trash      string // "" for the mailbox with the \Trash special use, or the role trash
 	// Reuse is how long after its login a connection may serve further sessions of

@@ -23,6 +23,9 @@ func (l *loader) rules(c *Config) {
 	if c.Upstream.Bearer && !c.Upstream.JMAP && c.Upstream.Host != "" {
 		l.report(l.place("upstream.auth"), "upstream.auth", "bearer goes with jmap+https://, and not with %s; leave one of the two out", c.Upstream)
 	}
+	if len(c.Upstream.Origins) > 0 && !c.Upstream.JMAP && c.Upstream.Host != "" {
+		l.report(l.place("upstream.origins"), "upstream.origins", "origins go with jmap+https://, and not with %s; leave one of the two out", c.Upstream)
+	}
 	if c.Upstream.Reuse > 0 && c.Upstream.JMAP {
 		l.report(l.place("upstream.reuse"), "upstream.reuse", "reuse goes with imap:// and imaps://; over HTTP connections are kept anyway; leave it out")
 	}

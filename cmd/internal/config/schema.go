@@ -43,6 +43,8 @@ func schema(c *Config) []key {
 			choice("tls", "upstream-tls", &c.Upstream.StartTLS, option("auto", false), option("starttls", true)),
 			{name: "ca", flag: "upstream-ca", accepts: "a PEM file", file: true, set: text(&c.Upstream.CA)},
 			choice("auth", "", &c.Upstream.Bearer, option("basic", false), option("bearer", true)),
+			{name: "origins", accepts: "https://HOST[:PORT]", list: func() { c.Upstream.Origins = nil },
+				set: func(s string) error { return addOrigin(&c.Upstream.Origins, s) }},
 			{name: "server-name", accepts: "the name in the server's certificate", set: text(&c.Upstream.ServerName)},
 			{name: "mailbox", flag: "mailbox", accepts: "the name of a mailbox", set: text(&c.Upstream.Mailbox)},
 			{name: "trash", flag: "trash", accepts: "the name of a mailbox", set: text(&c.Upstream.Trash)},
