@@ -417,7 +417,7 @@ func TestASnapshotIsSmall(t *testing.T) {
 			if len(want) > 0 {
 				t.Errorf("%d are missing", len(want))
 			}
-			const more = 4
+			const more = 2
 			drops := []upstream.Maildrop{m}
 			before := heap()
 			for range more {
