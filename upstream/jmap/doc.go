@@ -44,9 +44,9 @@
 // message, under the id that equal messages had before.
 //
 // Limits: five requests at a time for each session, or maxConcurrentRequests.
-// Requests keep to maxObjectsInGet,
-// maxObjectsInSet, maxCallsInRequest and maxSizeRequest. Answers are bounded by what
-// was asked for; compressed ones are refused. [Options] says how many messages, how
-// long each step. Idle HTTP connections are kept for all accounts together: each
-// request carries the credentials of its own account.
+// Requests keep to maxObjectsInGet, maxObjectsInSet, maxCallsInRequest and
+// maxSizeRequest. Answers are bounded by what was asked for; compressed ones are
+// refused. [Options] says how many messages, how long each step. Idle HTTP
+// connections are kept for all accounts together: each request carries the
+// credentials of its own account.
 package jmap

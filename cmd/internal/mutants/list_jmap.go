@@ -23,7 +23,7 @@ func jmap() []Mutant {
 		one("credentials_follow_a_redirect", "a redirect leads to no other origin", "session.go",
 			"if to := origin(at); to != c.store.origin {", "if to := origin(at); to == \"\" {"),
 		one("a_token_is_renewed_for_ever", "a secret is renewed once for each refusal", "client.go",
-			"\tcase renewed:\n\t\treturn false, nil\n", ""),
+			"\tcase renewed:\n", "\tcase renewed && refused == (upstream.Secret{}):\n"),
 		one("the_account_of_anybody", "another user's account is the one of that name", "session.go",
 			"a.Personal || !mail || a.Name != name", "a.Personal || !mail"),
 		one("a_blob_of_another_size", "a body is the message that was listed", "download.go",
