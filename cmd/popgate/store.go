@@ -226,6 +226,7 @@ func (s *stores) newJMAP(u config.Upstream, d config.Delete) (*jmap.Store, error
 	options := jmap.Options{
 		URL:         "https://" + u.Address(),
 		TLS:         secure,
+		Origins:     u.Origins,
 		Mailbox:     u.Mailbox,
 		Trash:       u.Trash,
 		Delete:      jmapPolicy(d),

@@ -82,6 +82,8 @@ var table = []arrow{
 		why: "every request that carries a refresh token passes one function"},
 	{name: "the_imap_server_is_for_the_demo", from: all, except: []string{"./cmd/internal/demo", "./upstream/imap/imaptest/..."}, never: []string{imap + "/imapserver/..."}, reach: direct,
 		why: "a gateway is no IMAP server"},
+	{name: "the_jmap_server_is_for_the_demo", from: all, except: []string{"./cmd/internal/demo", "./upstream/jmap/jmaptest"}, never: []string{"./upstream/jmap/jmapmem"}, reach: direct,
+		why: "nor is it a JMAP server"},
 	{name: "test_doubles_are_for_tests", from: all, except: []string{"./upstream/imap/imaptest/...", "./upstream/jmap/jmaptest/...", "./upstream/oauth/oauthtest", "./upstream/upstreamtest/...", "./upstream/memdrop/memdroptest"},
 		never: []string{"./upstream/imap/imaptest/...", "./upstream/jmap/jmaptest/...", "./upstream/oauth/oauthtest", "./upstream/upstreamtest/...", "./upstream/memdrop/memdroptest"}, reach: direct,
 		why: "what makes faults on purpose is not linked into the command"},
