@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -118,6 +119,50 @@ routes:
 		c.refused(fmt.Sprintf("alice+%d@%d.example", i, i), "wrong", "-ERR [AUTH]")
 	}
 	s.wantMetrics(t, `popgate_upstream_requests_total{op="login",result="refused"} 3`)
+}
+
+// Local accounts come in with passwords of their own, and the mail server sees
+// others; where a route allows it, clients open other folders.
+func TestServeByAccountsAndFolders(t *testing.T) {
+	file := writeConfig(t, twoServers(t)+`
+listen: pop3://127.0.0.1:0
+limits: {login-tries: 100}
+accounts: {file: accounts}
+routes:
+  - {name: proved, match: {domains: here}, upstream: two, accounts: true, user: alice, password-file: one.secret}
+  - {name: theirs, match: {users: fax}, upstream: one, accounts: true}
+  - {name: folders, match: {domains: there}, upstream: one, user: "{local}", folders: plus}
+  - {name: plain, upstream: two}
+`)
+	for name, text := range map[string]string{"one.secret": canary + "\n", "accounts": "scanner@here::shared-secret=scans\nfax::shared-secret=faxes:upstream-user=alice:upstream-password=pw%20canary-5f1c:mailbox=Trash\n"} {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(file), name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := serve(t, "--config", file)
+	for _, tt := range []struct{ user, password, want string }{
+		{"scanner@here", "scans", "+OK 2 "},
+		{"fax", "faxes", "+OK 0 "},
+		{"alice@there", canary, "+OK 1 "},
+		{"alice+Trash@there", canary, "+OK 0 "},
+		{"alice@there+INBOX", canary, "+OK 1 "},
+	} {
+		c := connect(t, s.pop3[0])
+		c.do("USER "+tt.user, "+OK")
+		c.do("PASS "+tt.password, "+OK")
+		c.do("STAT", tt.want)
+		c.do("QUIT", "+OK")
+	}
+	c := connect(t, s.pop3[0])
+	for _, tt := range []struct{ user, password, want string }{
+		{"scanner@here", canary, "-ERR [AUTH]"}, // the password of the mail server is none here
+		{"alice@here", canary, "-ERR [AUTH]"},
+		{"fax", "scans", "-ERR [AUTH]"},
+		{"alice+../x@there", canary, "-ERR [AUTH]"},
+	} {
+		c.refused(tt.user, tt.password, tt.want)
+	}
+	c.do("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("bob\x00alice\x00"+canary)), "-ERR [AUTH]")
 }
 
 // An authService answers nginx's questions.
