@@ -20,6 +20,7 @@ cd "$(dirname "$0")/.."
 packages=(
 	gcc libc6-dev                                        # race detector
 	strace                                               # kills the gateway in the middle of a system call
+	zsh fish groff-base                                  # complete the command line, and read the manual page
 	dovecot-imapd dovecot-pop3d                          # Dovecot
 	cyrus-common cyrus-caldav sasl2-bin libsasl2-modules libsasl2-modules-db  # Cyrus
 	courier-base courier-authlib courier-authlib-userdb  # Courier

@@ -21,11 +21,9 @@ const MaxRoutes = 20
 
 // routes counts where logins go.
 type routes struct {
-	names    set
-	logins   *prometheus.CounterVec
-	asked    *prometheus.HistogramVec
-	loaded   prometheus.Gauge
-	failures prometheus.Counter
+	names  set
+	logins *prometheus.CounterVec
+	asked  *prometheus.HistogramVec
 }
 
 // newRoutes registers the collectors. Without an auth_http service its histogram
@@ -39,8 +37,6 @@ func newRoutes(f factory, s Sets) routes {
 		asked = loginOutcomes()
 	}
 	r.asked = f.histograms("auth_http_duration_seconds", "Time of a question to an auth_http service, by its answer.", label{"result", asked})
-	r.loaded = f.gauge("routes_loaded_timestamp_seconds", "When the routes in use were read, in Unix time.")
-	r.failures = f.counter("routes_reload_failures_total", "New files of routes that were of no use; the last routes stayed.")
 	return r
 }
 
@@ -53,9 +49,3 @@ func (m *Metrics) RouteLogin(route, outcome string) {
 func (m *Metrics) AuthHTTPAsked(outcome string, d time.Duration) {
 	m.routes.asked.WithLabelValues(loginOutcomes().of(outcome)).Observe(d.Seconds())
 }
-
-// RoutesLoaded says when the routes in use were read.
-func (m *Metrics) RoutesLoaded(at time.Time) { m.routes.loaded.Set(float64(at.Unix())) }
-
-// RoutesReloadFailed counts a file of routes that was of no use.
-func (m *Metrics) RoutesReloadFailed() { m.routes.failures.Inc() }

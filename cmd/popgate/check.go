@@ -18,6 +18,7 @@ import (
 
 type checkCommand struct {
 	settings
+	JSON      bool `name:"json" help:"Print what was found as JSON, for scripts."`
 	Reference bool `help:"Print a commented configuration file with every setting, and check nothing."`
 }
 
@@ -39,6 +40,16 @@ func (c *checkCommand) Run(env environment) error {
 		return err
 	}
 	cfg, err := config.Load(c.Config, env.flags)
+	if c.JSON {
+		var warnings []string
+		if err == nil {
+			warnings = cfg.Warnings(time.Now())
+		}
+		if failed := printJSON(env.stdout, newCheckJSON(err, warnings)); failed != nil || err == nil {
+			return failed
+		}
+		return reported{err}
+	}
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,9 @@ func newEngine(cfg config.Config, store upstream.Store, secrets pop3.SharedSecre
 		// Each route decides for itself.
 		AuthorizationIdentity: true,
 	}
+	if cfg.Transcript.Given() {
+		options.Watch = cfg.Transcript.Wants
+	}
 	if cfg.Expire == "" {
 		options.Expire = pop3.ExpireOmitted
 	}

@@ -78,6 +78,7 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 			"wanted", cfg.Limits.Connections, "connections", g.maxConns)
 	}
 	g.metrics = metrics.New(build, labelSets(cfg))
+	g.metrics.ConnectionsLimit(g.maxConns)
 	if g.certificates, err = openCertificates(cfg, g.names, g.metrics, log); err != nil {
 		return nil, err
 	}

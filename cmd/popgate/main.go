@@ -133,6 +133,9 @@ func given(parsed *kong.Context) config.Flags {
 // explain prints an error and returns its exit code.
 func explain(stderr io.Writer, err error) int {
 	if problems, ok := errors.AsType[config.Problems](err); ok {
+		if _, told := errors.AsType[reported](err); told {
+			return exitUsage
+		}
 		for _, p := range problems {
 			fmt.Fprintln(stderr, "popgate:", p)
 		}

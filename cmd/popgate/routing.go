@@ -55,7 +55,7 @@ func newRouting(cfg config.Config, p proofs, cache *listcache.Cache, m *metrics.
 		return nil, errors.Join(err, r.close())
 	}
 	r.store, r.services = route.New(table, routeTrace(m)), services
-	m.RoutesLoaded(time.Now())
+	m.ConfigLoaded(time.Now())
 	return r, nil
 }
 
@@ -218,7 +218,10 @@ func (r *routing) poll() {
 	case !r.seen.same(last): // it may be half written
 		return
 	case r.seen.same(r.loaded):
-		r.failure = ""
+		if r.failure != "" {
+			r.failure = ""
+			r.metrics.ConfigLoaded(time.Now())
+		}
 		return
 	}
 	list, err := r.cfg.ReloadRoutes()
@@ -229,12 +232,12 @@ func (r *routing) poll() {
 		if err.Error() != r.failure { // told once; it is tried again all the same
 			r.failure = err.Error()
 			r.log.Error("the new routes are of no use, the last ones stay", "error", err)
-			r.metrics.RoutesReloadFailed()
+			r.metrics.ConfigReloadFailed()
 		}
 		return
 	}
 	r.loaded, r.failure = r.seen, ""
-	r.metrics.RoutesLoaded(time.Now())
+	r.metrics.ConfigLoaded(time.Now())
 	r.log.Info("new routes", "file", r.cfg.RoutesFile, "routes", len(list))
 }
 

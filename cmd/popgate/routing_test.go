@@ -84,7 +84,7 @@ routes:
 		`popgate_route_logins_total{result="ok",route="second"} 1`,
 		`popgate_route_logins_total{result="refused",route="none"} 1`,
 		`popgate_route_logins_total{result="failed",route="elsewhere"} 0`,
-		`popgate_routes_reload_failures_total 0`,
+		`popgate_config_last_reload_successful 1`,
 	)
 	if _, body := s.get(t, "/metrics"); strings.Contains(body, "popgate_auth_http_duration_seconds") {
 		t.Error("there are series of an auth_http service that nobody asks")
@@ -304,34 +304,34 @@ func TestRoutesFollowTheirFile(t *testing.T) {
 		return fmt.Sprintf("routes:\n  - {name: it, user: %q}\n", template)
 	}
 	f := newRoutesFile(t, route("{local}"))
-	want := func(user string, failures int) {
+	want := func(user string, good int) {
 		t.Helper()
 		f.routing.poll()
 		if got := f.user(); got != user {
 			t.Errorf("the routes make %q of the user, want %q", got, user)
 		}
-		expected := fmt.Sprintf("# HELP popgate_routes_reload_failures_total New files of routes that were of no use; the last routes stayed.\n"+
-			"# TYPE popgate_routes_reload_failures_total counter\npopgate_routes_reload_failures_total %d\n", failures)
-		if err := testutil.GatherAndCompare(f.metrics.Gatherer(), strings.NewReader(expected), "popgate_routes_reload_failures_total"); err != nil {
+		expected := fmt.Sprintf("# HELP popgate_config_last_reload_successful Whether the configuration was right when it was last read: 0 while the one before stays.\n"+
+			"# TYPE popgate_config_last_reload_successful gauge\npopgate_config_last_reload_successful %d\n", good)
+		if err := testutil.GatherAndCompare(f.metrics.Gatherer(), strings.NewReader(expected), "popgate_config_last_reload_successful"); err != nil {
 			t.Error(err)
 		}
 	}
-	want("alice", 0)
+	want("alice", 1)
 	f.write(route("{domain}"))
-	want("alice", 0) // it may be half written
-	want("example.net", 0)
-	f.write(route("{host}"))
-	want("example.net", 0)
+	want("alice", 1) // it may be half written
 	want("example.net", 1)
-	want("example.net", 1) // told once
+	f.write(route("{host}"))
+	want("example.net", 1)
+	want("example.net", 0)
+	want("example.net", 0) // told once
 	if err := os.Remove(f.name); err != nil {
 		t.Fatal(err)
 	}
-	want("example.net", 1)
-	want("example.net", 2)
+	want("example.net", 0)
+	want("example.net", 0)
 	f.write(route("{user}"))
-	want("example.net", 2)
-	want("alice@example.net", 2)
+	want("example.net", 0)
+	want("alice@example.net", 1)
 	for _, words := range []string{"routes.yaml:2: routes[0]: a template names {host}", "cannot be read", `"msg":"new routes"`} {
 		if !strings.Contains(strings.ReplaceAll(f.log.String(), `\"`, `"`), words) {
 			t.Errorf("the log lacks %q:\n%s", words, f.log)

@@ -38,6 +38,7 @@ const waitingConns = 256
 type stores struct {
 	cfg     config.Config
 	cache   *listcache.Cache // nil for none
+	jmap    *jmap.Cache
 	ahead   *readahead.Pool
 	metrics *metrics.Metrics
 	log     *slog.Logger
@@ -91,6 +92,7 @@ func newStores(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, lo
 		}
 	}
 	return &stores{cfg: cfg, cache: cache, metrics: m, log: log, open: map[place]mailboxes{},
+		jmap:  jmap.NewCache(cfg.Cache.Memory),
 		ahead: readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total), waiting: max(waitingConns/len(places), 16)}
 }
 
@@ -168,7 +170,7 @@ func wrapped(cfg config.Config, routes *route.Store, between wrap.Between, m *me
 		o.Account = routes.Account
 		store = wrap.Throttle(store, o)
 	}
-	return store
+	return wrap.Observe(store, stopped(m))
 }
 
 // upstreamConfig is the TLS of the connection to the mail service.
@@ -230,6 +232,8 @@ func (s *stores) newJMAP(u config.Upstream, d config.Delete) (*jmap.Store, error
 		MaxMessages: mailboxMessages(s.cfg.Limits),
 		DialTime:    s.cfg.Limits.UpstreamConnectTime,
 		Logger:      s.log,
+		ReadAhead:   s.ahead,
+		Cache:       s.jmap,
 		Trace:       jmapTrace(s.metrics),
 	}
 	if !u.TLS {

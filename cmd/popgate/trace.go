@@ -48,26 +48,47 @@ func authHTTPTrace(m *metrics.Metrics) route.AuthHTTPTrace {
 // own the words, and from the configuration.
 func labelSets(cfg config.Config) metrics.Sets {
 	listeners := listenerNames(cfg.Listen)
-	results := []string{"ok"}
-	for _, k := range upstream.Kinds() {
-		results = append(results, k.String())
-	}
 	return metrics.Sets{
 		Listeners:  listeners,
 		Secure:     secure(cfg, listeners),
+		Handshakes: handshakes(cfg, listeners),
 		Ends:       words(pop3.Ends()),
 		Commands:   pop3.Verbs(),
+		Timed:      timed(),
 		Statuses:   words(pop3.Results()),
 		Mechanisms: pop3.Mechanisms(),
-		Logins:     pop3.LoginResults(),
+		Logins:     loginResults(),
 		Ops:        ops(cfg.Upstreams),
-		Results:    results,
+		Results:    requestResults(),
 		Listings:   imap.Listings(),
 		Rejections: append(words(proxy.Rejections()), rejectedHandshake),
+		Limits:     limitNames(),
 		Bounds:     words(wrap.Bounds()),
 		Routes:     routeNames(cfg.Routes),
 		AuthHTTP:   slices.ContainsFunc(cfg.Routes, func(r config.Route) bool { return r.AuthHTTP.Given() }),
 	}
+}
+
+// timed lists the verbs that wait for the mail service or, STLS, for the client.
+// The others are answered from memory.
+func timed() []string { return []string{"PASS", "AUTH", "STLS", "RETR", "TOP", "QUIT"} }
+
+// loginResults leaves out what happens to messages alone: a series for each
+// mechanism would stay at zero for ever.
+func loginResults() []string {
+	return slices.DeleteFunc(pop3.LoginResults(), func(r string) bool {
+		return r == upstream.Gone.String() || r == upstream.Changed.String()
+	})
+}
+
+// requestResults are what one request to the mail service may come to. The other
+// kinds are of what the gateway makes of the answers.
+func requestResults() []string {
+	results := []string{string(pop3.OK)}
+	for _, k := range []upstream.Kind{upstream.Internal, upstream.Refused, upstream.Unavailable, upstream.Busy, upstream.Gone} {
+		results = append(results, k.String())
+	}
+	return results
 }
 
 // ops are the requests that the stores trace.
@@ -99,8 +120,12 @@ const rejectedHandshake = "handshake"
 
 func proxyTrace(m *metrics.Metrics) proxy.Trace {
 	return proxy.Trace{
-		Open:            m.Connection,
-		Rejected:        func(_ string, why proxy.Rejection) { m.Rejected(string(why)) },
+		Open: m.Connection,
+		Rejected: func(_ string, why proxy.Rejection) {
+			m.Rejected(string(why))
+			hit(m, limitOfRejection(why))
+		},
+		Secured:         func(listener string, version, cipher uint16) { m.Secured(handshake(listener, version, cipher)) },
 		HandshakeFailed: func(string) { m.Rejected(rejectedHandshake) },
 		Panicked:        func(string) { m.Panicked() },
 	}
@@ -109,11 +134,15 @@ func proxyTrace(m *metrics.Metrics) proxy.Trace {
 func pop3Trace(m *metrics.Metrics) pop3.Trace {
 	return pop3.Trace{
 		SessionStarted: func(pop3.Via) { m.SessionBegan() },
-		SessionEnded:   func(via pop3.Via, end pop3.End, _ time.Duration) { m.SessionEnded(via.Listener, string(end)) },
-		Command:        func(verb string, r pop3.Result, d time.Duration) { m.Command(verb, string(r), d) },
-		Login:          m.Login,
-		Opened:         m.Opened,
-		Retrieved:      m.Retrieved,
+		SessionEnded: func(via pop3.Via, end pop3.End, _ time.Duration) {
+			m.SessionEnded(via.Listener, string(end))
+			hit(m, limitOfEnd(end))
+		},
+		Secured:   func(via pop3.Via, version, cipher uint16) { m.Secured(handshake(via.Listener, version, cipher)) },
+		Command:   func(verb string, r pop3.Result, d time.Duration) { m.Command(verb, string(r), d) },
+		Login:     m.Login,
+		Opened:    m.Opened,
+		Retrieved: m.Retrieved,
 		Deletions: func(d pop3.Deletions) {
 			m.Deletions(metrics.Marked, d.Marked)
 			m.Deletions(metrics.Reset, d.Reset)
@@ -132,9 +161,10 @@ func throttleTrace(m *metrics.Metrics) wrap.ThrottleTrace {
 }
 
 func imapTrace(m *metrics.Metrics) imap.Trace {
-	return imap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead, Reused: m.UpstreamReused}
+	return imap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed,
+		ReadAhead: m.ReadAhead, Reused: m.UpstreamReused, Renumbered: m.UniqueIDsChanged}
 }
 
 func jmapTrace(m *metrics.Metrics) jmap.Trace {
-	return jmap.Trace{Request: m.Request, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed}
+	return jmap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
 }

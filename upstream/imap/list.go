@@ -22,6 +22,10 @@ func (m *maildrop) list(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if known != nil && known.UIDValidity != box.uidValidity {
+			m.store.o.Trace.renumbered()
+			m.store.o.Cache.Drop(m.id.cacheKey())
+		}
 		l, how, err := m.current(ctx, box, known)
 		switch {
 		case err != nil:
@@ -126,6 +130,7 @@ func (m *maildrop) changes(ctx context.Context, box mailbox, known *listcache.Li
 		l.sort(box.uidNext)
 	}
 	if another { // no UID may come to mean another message: nothing of known counts
+		m.store.o.Trace.renumbered()
 		full, err := m.all(ctx, box)
 		return full, listedFull, err
 	}

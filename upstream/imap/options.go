@@ -119,6 +119,9 @@ type Trace struct {
 	ReadAhead func(used, dropped int)
 	// Listed says how a mailbox was listed: one of Listings.
 	Listed func(how string)
+	// Renumbered says that the server gave the messages of a mailbox, which the
+	// cache knows, other UIDs than before: their unique-ids are new.
+	Renumbered func()
 	// SeenFailed says that n messages could not be marked \Seen.
 	SeenFailed func(n int)
 	// Reused says that a session goes on with a connection that has waited.
@@ -244,6 +247,12 @@ func (t Trace) readAhead(used, dropped int) {
 func (t Trace) listed(how string) {
 	if t.Listed != nil {
 		t.Listed(how)
+	}
+}
+
+func (t Trace) renumbered() {
+	if t.Renumbered != nil {
+		t.Renumbered()
 	}
 }
 

@@ -115,6 +115,7 @@ var errEarlyOK = &imapguard.Violation{Reason: "OK to a command whose rest it did
 func (d *dialogue) converse(text string, answer func(challenge []byte) (string, error)) (imapguard.Status, error) {
 	d.n++
 	tag := d.tag + strconv.Itoa(d.n)
+	d.guard.Told(tag + " " + shownCommand(text))
 	if err := d.send(tag + " " + text); err != nil {
 		return imapguard.Status{}, err
 	}
@@ -146,6 +147,20 @@ func (d *dialogue) converse(text string, answer func(challenge []byte) (string, 
 			return imapguard.Status{}, &imapguard.Violation{Reason: "a reply to a command that was not sent"}
 		}
 	}
+}
+
+// shownCommand is what a transcript shows of a command before the login: its name,
+// and of AUTHENTICATE the mechanism's.
+func shownCommand(text string) string {
+	name, rest, _ := strings.Cut(text, " ")
+	if rest == "" {
+		return name
+	}
+	if name == "AUTHENTICATE" {
+		mechanism, _, _ := strings.Cut(rest, " ")
+		name += " " + mechanism
+	}
+	return name + " (hidden)"
 }
 
 func (d *dialogue) send(line string) error {

@@ -103,6 +103,7 @@ func (p *pool) park(account string, creds upstream.Credentials, c *conn) bool {
 		p.remove(other)
 	}
 	c.guard.Withhold() // no part of the password stays
+	c.guard.Tell(nil)
 	w := &waiting{account: account, proof: p.prove(creds), conn: c, left: make(chan struct{})}
 	p.waiting[account] = w
 	p.held++

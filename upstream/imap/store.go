@@ -47,7 +47,9 @@ func (s *Store) Login(ctx context.Context, c upstream.Credentials) (upstream.Acc
 	}
 	a := &account{store: s, id: id}
 	if ctx.Err() == nil {
-		a.conn = s.pool.take(id.account(), c)
+		if a.conn = s.pool.take(id.account(), c); a.conn != nil {
+			tellOf(a.conn.guard, c)
+		}
 	}
 	if a.conn == nil {
 		if a.conn, err = id.connect(ctx); err != nil {

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -30,6 +32,7 @@ type Config struct {
 	Throttle   Throttle // guesses of passwords
 	OAuth      OAuth    `json:",omitzero"` // access tokens for mail services
 	Accounts   Accounts // users whom the gateway proves itself
+	Transcript Transcript
 
 	single Upstream // what stands under upstream, until it is one of Upstreams
 	fixed  int      // how many of Routes are not from RoutesFile
@@ -119,6 +122,24 @@ type Limits struct {
 	LoginDelay            time.Duration // between two logins of one account; 0 is none
 }
 
+// Transcript names whose sessions are written down in the log: those of one of the
+// users, from one of the networks. Of what is empty any will do, but not of both.
+type Transcript struct {
+	Users []string
+	From  []netip.Prefix
+}
+
+// Given reports whether any session is written down.
+func (t Transcript) Given() bool { return len(t.Users)+len(t.From) > 0 }
+
+// Wants reports whether those of this user and this client are. Case does not
+// matter.
+func (t Transcript) Wants(user string, client netip.Addr) bool {
+	named := len(t.Users) == 0 || slices.ContainsFunc(t.Users, func(u string) bool { return strings.EqualFold(u, user) })
+	listed := len(t.From) == 0 || slices.ContainsFunc(t.From, func(n netip.Prefix) bool { return n.Contains(client.Unmap().WithZone("")) })
+	return t.Given() && named && listed
+}
+
 // Throttle limits guesses of passwords.
 type Throttle struct {
 	Enabled       bool
@@ -186,6 +207,9 @@ func (c Config) Warnings(now time.Time) []string {
 	}
 	if !c.Lock.Enabled {
 		w = append(w, "lock.enabled: false lets two sessions change one maildrop at the same time")
+	}
+	if c.Transcript.Given() {
+		w = append(w, "transcript: what some users read and delete is written to the log, message by message, until it is taken out again")
 	}
 	w = append(w, c.routeWarnings()...)
 	if !c.Throttle.Enabled {

@@ -94,6 +94,12 @@ func schema(c *Config) []key {
 		}},
 		oauthKey(&c.OAuth),
 		accountsKey(&c.Accounts),
+		{name: "transcript", keys: []key{
+			texts("users", "user names", &c.Transcript.Users, nil),
+			{name: "from", accepts: "networks such as 192.0.2.0/24 or 2001:db8::/32",
+				list: func() { c.Transcript.From = nil },
+				set:  func(s string) error { return addNetwork(&c.Transcript.From, s) }},
+		}},
 	}
 }
 
@@ -118,6 +124,24 @@ func FlagNames() []string {
 			out = append(out, k.flag)
 		}
 	})
+	return out
+}
+
+// Names lists every section and every key of the file, with its full name such as
+// limits.idle-time.
+func Names() []string {
+	var out []string
+	var add func(ks []key, prefix string)
+	add = func(ks []key, prefix string) {
+		for _, k := range ks {
+			out = append(out, prefix+k.name)
+			add(k.keys, prefix+k.name+".")
+			if k.item != nil {
+				add(k.item(), prefix+k.name+".")
+			}
+		}
+	}
+	add(schema(new(Config)), "")
 	return out
 }
 
