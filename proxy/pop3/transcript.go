@@ -118,8 +118,8 @@ func (t *transcript) heard(known command, ok bool, c pop3wire.Command, a argumen
 // mechanismIsKnown keeps a password that was typed in the place of a mechanism
 // out.
 func mechanismIsKnown(name []byte) bool {
-	for _, m := range mechanismTable() {
-		if strings.EqualFold(m.name, string(name)) {
+	for _, m := range Mechanisms() {
+		if strings.EqualFold(m, string(name)) {
 			return true
 		}
 	}

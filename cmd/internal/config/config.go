@@ -30,9 +30,9 @@ type Config struct {
 	Cache      Cache
 	Limits     Limits
 	Throttle   Throttle // guesses of passwords
+	Transcript Transcript
 	OAuth      OAuth    `json:",omitzero"` // access tokens for mail services
 	Accounts   Accounts // users whom the gateway proves itself
-	Transcript Transcript
 
 	single Upstream // what stands under upstream, until it is one of Upstreams
 	fixed  int      // how many of Routes are not from RoutesFile

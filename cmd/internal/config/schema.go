@@ -92,14 +92,14 @@ func schema(c *Config) []key {
 				set:  func(s string) error { return addNetwork(&c.Throttle.Exempt, s) }},
 			boolean("count-loopback", &c.Throttle.CountLoopback),
 		}},
-		oauthKey(&c.OAuth),
-		accountsKey(&c.Accounts),
 		{name: "transcript", keys: []key{
 			texts("users", "user names", &c.Transcript.Users, nil),
 			{name: "from", accepts: "networks such as 192.0.2.0/24 or 2001:db8::/32",
 				list: func() { c.Transcript.From = nil },
 				set:  func(s string) error { return addNetwork(&c.Transcript.From, s) }},
 		}},
+		oauthKey(&c.OAuth),
+		accountsKey(&c.Accounts),
 	}
 }
 
