@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/popgate/popgate/upstream/imap/imapguard"
+	"github.com/popgate/popgate/upstream/imap/ledger"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/readahead"
 )
@@ -77,6 +78,12 @@ type Options struct {
 	// for it ("INBOX." at Courier). With "" names are those that the server
 	// lists. One more round trip for a mailbox other than INBOX.
 	Hierarchy string
+
+	// Window shows a part of the mailbox; it needs a Ledger. One SEARCH more for a
+	// login that finds messages which were not shown yet.
+	Window Window
+	// Ledger remembers what was shown in a window; it may be shared by stores.
+	Ledger *ledger.Ledger
 
 	Trash  string // mailbox of the Trash policy; "" is the one with the \Trash use
 	Delete Policy
@@ -176,6 +183,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if n := utf8.RuneCountInString(o.Hierarchy); n > 1 || strings.ContainsFunc(o.Hierarchy+o.MasterSeparator, unicode.IsControl) {
 		return o, errors.New("imap: the hierarchy separator is one character, and no separator holds control characters")
+	}
+	if err := o.Window.check(); err != nil {
+		return o, err
+	}
+	if o.Window != (Window{}) && o.Ledger == nil {
+		return o, errors.New("imap: a window needs a ledger, or what was shown once would not stay")
 	}
 	if o.MaxMessages <= 0 {
 		o.MaxMessages = 1_000_000
