@@ -123,7 +123,7 @@ func uids(box *imaptest.Mailbox) string {
 
 func benchHarness(p imaptest.Profile, o imap.Options) func(t *testing.T) upstreamtest.Harness {
 	return func(t *testing.T) upstreamtest.Harness {
-		srv := imaptest.New(t, p)
+		srv := imaptest.New(t, p, imaptest.Master("master", "key"))
 		srv.Mailbox(imaptest.DefaultUser, "Bin", `\Trash`)
 		o := o
 		if !p.Has("SPECIAL-USE") {

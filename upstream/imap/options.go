@@ -68,7 +68,9 @@ type Options struct {
 	// MasterSeparator makes one login name of the user whose maildrop is wanted
 	// and the one who proves it, in this order: with "*" alice*master, as Dovecot
 	// may be set up. "" gives both to AUTHENTICATE PLAIN (RFC 4616), which most
-	// servers have. It is for passwords: a token is for whom it is for.
+	// servers have. It is for passwords: a token is for whom it is for. Where the
+	// server takes such names and clients send them, it has to be set, or they
+	// have other locks than the user in front.
 	MasterSeparator string
 
 	Mailbox string // where a login names none; "" is INBOX

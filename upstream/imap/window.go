@@ -15,7 +15,8 @@ import (
 // A Window is the part of a mailbox that POP3 clients are shown. The zero value is
 // all of it; where several fields are set, a message has to match them all. What
 // was shown once stays until it is deleted, whatever becomes of it or of the
-// window: the ledger remembers it. Messages outside are not touched.
+// window: the ledger remembers it, under the host, port, mailbox and user that the
+// store has for it. Messages outside are not touched.
 type Window struct {
 	// Since shows messages that were received (INTERNALDATE) within this time, up
 	// to two days more: IMAP compares dates without their time of day, and in the
