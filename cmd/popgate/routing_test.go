@@ -165,6 +165,31 @@ routes:
 	c.do("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("bob\x00alice\x00"+canary)), "-ERR [AUTH]")
 }
 
+// What a window has shown stays, over a restart too.
+func TestServeAWindow(t *testing.T) {
+	file := writeConfig(t, twoServers(t)+`
+listen: pop3://127.0.0.1:0
+ledger: {file: ledger}
+routes:
+  - {name: newest, upstream: two, window: {newest: 1}}
+`)
+	for range 2 {
+		s := serve(t, "--config", file)
+		c := connect(t, s.pop3[0])
+		c.login()
+		c.do("STAT", fmt.Sprintf("+OK 1 %d", len(message(2))))
+		c.do("QUIT", "+OK")
+		c.ended()
+		s.stop()
+		if code := s.code(t); code != exitOK {
+			t.Errorf("exit code %d", code)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(filepath.Dir(file), "ledger")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the ledger: %v, %v", info, err)
+	}
+}
+
 // An authService answers nginx's questions.
 func authService(t *testing.T, answer func(h http.Header, user, pass string)) (url string) {
 	t.Helper()
@@ -272,7 +297,7 @@ func newRoutesFile(t *testing.T, text string) *routesFile {
 		t.Fatal(err)
 	}
 	f.metrics = metrics.New(metrics.Build{}, labelSets(cfg))
-	if f.routing, err = newRouting(cfg, proofs{}, nil, f.metrics, slog.New(slog.NewJSONHandler(f.log, nil))); err != nil {
+	if f.routing, err = newRouting(cfg, proofs{}, nil, nil, f.metrics, slog.New(slog.NewJSONHandler(f.log, nil))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -342,7 +367,7 @@ func TestRoutesFollowTheirFile(t *testing.T) {
 // A store is there as long as a route leads to it.
 func TestStoresComeAndGoWithTheRoutes(t *testing.T) {
 	f := newRoutesFile(t, "routes:\n  - {name: a}\n  - {name: b, delete: refuse, match: {users: b}}\n  - {name: c, delete: trash}\n")
-	first := f.routing.stores.open[place{config.TheUpstream, config.Expunge, ""}]
+	first := f.routing.stores.open[place{upstream: config.TheUpstream, delete: config.Expunge}]
 	if n := len(f.routing.stores.open); n != 2 || first == nil {
 		t.Fatalf("%d stores for three routes of which two delete alike", n)
 	}
@@ -352,7 +377,7 @@ func TestStoresComeAndGoWithTheRoutes(t *testing.T) {
 	if n := len(f.routing.stores.open); n != 3 {
 		t.Errorf("%d stores, want 3", n)
 	}
-	if f.routing.stores.open[place{config.TheUpstream, config.Expunge, ""}] != first {
+	if f.routing.stores.open[place{upstream: config.TheUpstream, delete: config.Expunge}] != first {
 		t.Error("a store that is still used was replaced")
 	}
 	f.write("routes:\n  - {name: asked, auth-http: {url: \"http://127.0.0.1:1/\"}}\n")
