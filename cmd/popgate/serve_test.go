@@ -460,7 +460,7 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 			}
 			log := slog.New(slog.DiscardHandler)
 			m := metrics.New(metrics.Build{}, labelSets(cfg))
-			r, err := newRouting(cfg, proofs{}, nil, m, log)
+			r, err := newRouting(cfg, proofs{}, nil, nil, m, log)
 			if err != nil {
 				t.Fatal(err)
 			}
