@@ -30,11 +30,11 @@ func identity() []Mutant {
 		one("a_name_moves_the_separator", "a client does not choose whose maildrop a master opens", "bearer.go",
 			"strings.Contains(c.Authorize, sep)", "false"),
 		one("keys_run_into_each_other", "different maildrops have different keys", "identity.go",
-			"url.PathEscape(id.box), ", "id.box, "),
+			"url.PathEscape(id.box), url.PathEscape(strings.ToLower(id.owner()))", "id.box, url.PathEscape(\"\")+strings.ToLower(id.owner())"),
 		one("a_missing_mailbox_is_a_guess", "a mailbox that is not there is no wrong password", "mailbox.go",
 			"\t\tkind = upstream.Internal\n", "\t\tkind = upstream.Refused\n"),
 		one("any_octets_are_a_mailbox", "a name that is none does not reach the server", "mailbox.go",
-			"strings.ContainsFunc(name, unicode.IsControl)", "false"),
+			"strings.ContainsFunc(name, unicode.IsControl)", "strings.ContainsFunc(\"\", unicode.IsControl)"),
 	}
 }
 
@@ -48,7 +48,7 @@ func window() []Mutant {
 		one("a_window_that_forgets", "what was shown once stays until it is deleted", "ledger/set.go",
 			"is := known || fresh(uid)", "is := fresh(uid)"),
 		one("shown_before_it_is_written", "what is shown is in the ledger", "ledger/ledger.go",
-			"!added && len(before) <= 2*len(after)+8", "len(after) >= 0"),
+			"!added && len(before) <= 2*len(after)+8", "!added || len(after) > 0"),
 		one("a_window_of_another_mailbox", "a ledger is of one UIDVALIDITY", "ledger/ledger.go",
 			"if e.uidValidity != uidValidity {", "if false {"),
 		one("a_window_too_small", "no message is missed that is young enough", "window.go",
