@@ -32,6 +32,8 @@ type Sets struct {
 	Rejections []string    // why a connection was turned away
 	Limits     []string    // limits, by their names in the configuration
 	Bounds     []string    // what a limit on guesses is kept by
+	Routes     []string    // names of routes, and of none
+	AuthHTTP   bool        // an auth_http service is asked
 }
 
 // Build tells what is running.
@@ -58,6 +60,7 @@ type Metrics struct {
 	maildrops
 	upstreams
 	process
+	routes routes
 }
 
 // New builds the registry: the metrics of popgate, of the Go runtime and of
@@ -72,6 +75,7 @@ func New(b Build, s Sets) *Metrics {
 		maildrops: newMaildrops(f),
 		upstreams: newUpstreams(f, s),
 		process:   newProcess(f, b, s),
+		routes:    newRoutes(f, s),
 	}
 }
 

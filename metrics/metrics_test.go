@@ -37,6 +37,8 @@ func sets() metrics.Sets {
 		Rejections: []string{"full"},
 		Limits:     []string{"login-time"},
 		Bounds:     []string{"address"},
+		Routes:     []string{"all", "none"},
+		AuthHTTP:   true,
 	}
 }
 
@@ -168,6 +170,7 @@ func TestLint(t *testing.T) {
 func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m := newMetrics()
 	before := series(t, m)
+	useRoutes(m, "all", metrics.LoginRefused)
 	use(m, "pop3", "quit", "RETR", "ok", "user", "refused", "fetch", "unavailable", "unchanged", "full", "login-time",
 		metrics.Handshake{Listener: "pop3s", Version: "1.3", Cipher: "TLS_AES_128_GCM_SHA256"})
 	if after := series(t, m); after != before {
@@ -203,14 +206,34 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.Panicked()
 }
 
+func useRoutes(m *metrics.Metrics, route, outcome string) {
+	m.RouteLogin(route, outcome)
+	m.AuthHTTPAsked(outcome, time.Second)
+}
+
+// Many routes are no reason for many series.
+func TestOnlySoManyRoutesHaveSeries(t *testing.T) {
+	few, many := sets(), sets()
+	few.Routes = nil
+	for i := range 10_000 {
+		many.Routes = append(many.Routes, fmt.Sprint("route-", i))
+	}
+	before := series(t, metrics.New(metrics.Build{}, few))
+	if after := series(t, metrics.New(metrics.Build{}, many)); after-before > 3*metrics.MaxRoutes {
+		t.Errorf("%d series without a route, %d with 10,000", before, after)
+	}
+}
+
 func TestHostileValuesMintNoSeries(t *testing.T) {
 	m := newMetrics()
 	const strange = "what nobody expects"
+	useRoutes(m, strange, strange)
 	use(m, strange, strange, strange, strange, strange, strange, strange, strange, strange, strange, strange,
 		metrics.Handshake{Listener: strange, Version: strange, Cipher: strange})
 	before := series(t, m)
 	for i := range 999 {
 		v := fmt.Sprintf("alice%d@example.com\n\x00\xff", i)
+		useRoutes(m, v, v)
 		use(m, v, v, v, v, v, v, v, v, v, v, v, metrics.Handshake{Listener: v, Version: v, Cipher: v})
 	}
 	if after := series(t, m); after != before {

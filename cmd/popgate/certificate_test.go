@@ -47,7 +47,7 @@ func newRenewal(t *testing.T) *renewal {
 		t.Fatal(err)
 	}
 	names := listenerNames(cfg.Listen)
-	r.metrics = metrics.New(metrics.Build{}, labelSets(names, secure(cfg, names), handshakes(cfg, names), nil))
+	r.metrics = metrics.New(metrics.Build{}, labelSets(cfg))
 	if r.certs, err = openCertificates(cfg, names, r.metrics, slog.New(slog.NewJSONHandler(r.log, nil))); err != nil {
 		t.Fatal(err)
 	}

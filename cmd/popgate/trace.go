@@ -4,34 +4,68 @@ import (
 	"slices"
 	"time"
 
+	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/proxy"
 	"github.com/popgate/popgate/proxy/pop3"
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/jmap"
+	"github.com/popgate/popgate/upstream/route"
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
+// routeNames are the routes that have series: logins that no route takes, and then
+// those of the configuration.
+func routeNames(routes []config.Route) []string {
+	names := []string{route.NoRoute}
+	for _, r := range routes {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
+// outcome is how a login ended on its way, from the result of a trace.
+func outcome(result string) string {
+	switch result {
+	case "ok":
+		return metrics.LoginOK
+	case upstream.Refused.String():
+		return metrics.LoginRefused
+	}
+	return metrics.LoginFailed
+}
+
+func routeTrace(m *metrics.Metrics) route.Trace {
+	return route.Trace{Login: func(name, result string) { m.RouteLogin(name, outcome(result)) }}
+}
+
+func authHTTPTrace(m *metrics.Metrics) route.AuthHTTPTrace {
+	return route.AuthHTTPTrace{Asked: func(result string, d time.Duration) { m.AuthHTTPAsked(outcome(result), d) }}
+}
+
 // labelSets collects the closed sets of label values from the packages that
-// own the words. ops are those of the store.
-func labelSets(listeners, secure []string, handshakes []metrics.Handshake, ops []string) metrics.Sets {
+// own the words, and from the configuration.
+func labelSets(cfg config.Config) metrics.Sets {
+	listeners := listenerNames(cfg.Listen)
 	return metrics.Sets{
 		Listeners:  listeners,
-		Secure:     secure,
-		Handshakes: handshakes,
+		Secure:     secure(cfg, listeners),
+		Handshakes: handshakes(cfg, listeners),
 		Ends:       words(pop3.Ends()),
 		Commands:   pop3.Verbs(),
 		Timed:      timed(),
 		Statuses:   words(pop3.Results()),
 		Mechanisms: pop3.Mechanisms(),
 		Logins:     loginResults(),
-		Ops:        ops,
+		Ops:        ops(cfg.Upstreams),
 		Results:    requestResults(),
 		Listings:   imap.Listings(),
 		Rejections: append(words(proxy.Rejections()), rejectedHandshake),
 		Limits:     limitNames(),
 		Bounds:     words(wrap.Bounds()),
+		Routes:     routeNames(cfg.Routes),
+		AuthHTTP:   slices.ContainsFunc(cfg.Routes, func(r config.Route) bool { return r.AuthHTTP.Given() }),
 	}
 }
 
@@ -55,6 +89,22 @@ func requestResults() []string {
 		results = append(results, k.String())
 	}
 	return results
+}
+
+// ops are the requests that the stores trace.
+func ops(upstreams []config.Upstream) (out []string) {
+	for _, u := range upstreams {
+		of := imap.Ops()
+		if u.JMAP {
+			of = jmap.Ops()
+		}
+		for _, op := range of {
+			if !slices.Contains(out, op) {
+				out = append(out, op)
+			}
+		}
+	}
+	return out
 }
 
 func words[T ~string](list []T) []string {
@@ -116,5 +166,5 @@ func imapTrace(m *metrics.Metrics) imap.Trace {
 }
 
 func jmapTrace(m *metrics.Metrics) jmap.Trace {
-	return jmap.Trace{Request: m.Request, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed}
+	return jmap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
 }

@@ -87,8 +87,9 @@ func newVocabulary(t *testing.T) vocabulary {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := listenerNames(cfg.Listen)
-	m := metrics.New(metrics.Build{}, labelSets(names, secure(cfg, names), handshakes(cfg, names), ops(cfg.Upstream)))
+	sets := labelSets(cfg)
+	sets.AuthHTTP = true
+	m := metrics.New(metrics.Build{}, sets)
 	families, err := m.Gatherer().Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ type Setting struct {
 	Meaning string // from the comments of the reference
 }
 
-var referenceLine = regexp.MustCompile(`^( *)(# )?( *)(- )?([a-z][a-z-]*):(?: +([^#]*?))?(?: +# (.*))?$`)
+var referenceLine = regexp.MustCompile(`^( *)(# )?( *)(# )?(- )?([a-z][a-z-]*):(?: +([^#]*?))?(?: +# (.*))?$`)
 
 // Settings lists all that the file can hold, in the order of the reference.
 func Settings() []Setting {
@@ -36,13 +36,13 @@ func Settings() []Setting {
 		m := referenceLine.FindStringSubmatch(line)
 		name := ""
 		if m != nil {
-			indent := len(m[1]) + len(m[3]) + len(m[4])
+			indent := len(m[1]) + len(m[3]) + len(m[5])
 			for len(indents) > 0 && indents[len(indents)-1] >= indent {
 				path, indents = path[:len(path)-1], indents[:len(indents)-1]
 			}
-			name = strings.Join(append(path[:len(path):len(path)], m[5]), ".")
+			name = strings.Join(append(path[:len(path):len(path)], m[6]), ".")
 			if _, ok := known[name]; ok {
-				path, indents = append(path, m[5]), append(indents, indent)
+				path, indents = append(path, m[6]), append(indents, indent)
 			} else {
 				name = "" // a sentence with a colon
 			}
@@ -51,8 +51,8 @@ func Settings() []Setting {
 		switch {
 		case name != "":
 			s := known[name]
-			s.Value, s.Default = m[6], m[2] == "" && !slices.Contains([]string{"listen", "upstream.url"}, name) // which have none
-			s.Meaning = strings.Join(append(comment, strings.TrimSpace(m[7])), "\n")
+			s.Value, s.Default = m[7], m[2]+m[4] == "" && !slices.Contains([]string{"listen", "upstream.url"}, name) // which have none
+			s.Meaning = strings.Join(append(comment, strings.TrimSpace(m[8])), "\n")
 			s.Meaning = strings.TrimSpace(s.Meaning)
 			if !slices.ContainsFunc(out, func(o Setting) bool { return o.Name == name }) {
 				out = append(out, s)
