@@ -201,8 +201,9 @@ type stage struct {
 func (w *watched) stages() []stage {
 	return []stage{
 		{[]string{"PopgateCertificateExpiring", "PopgateCertificateExpired", "PopgateCertificateReloadFails",
-			"PopgateDeletionsDoNotBalance", "PopgateConfigReloadFails", "PopgateConnectionsNearLimit"}, w.states},
-		{[]string{"PopgateDeletionsKept", "PopgatePanics", "PopgateSizesWrong", "PopgateLimitHit", "PopgateThrottleActive"}, w.events},
+			"PopgateDeletionsDoNotBalance", "PopgateConfigReloadFails", "PopgateConnectionsNearLimit",
+			"PopgateTokensFailing", "PopgateRefreshTokenExpiring"}, w.states},
+		{[]string{"PopgateDeletionsKept", "PopgatePanics", "PopgateSizesWrong", "PopgateLimitHit", "PopgateThrottleActive", "PopgateTokenIssuerDown"}, w.events},
 		{[]string{"PopgateUniqueIDsChanged"}, w.renumber},
 		{[]string{"PopgateUpstreamErrors", "PopgateNoLogins"}, func(*testing.T) func() {
 			w.valve.set(true, 0)
@@ -224,13 +225,15 @@ func (w *watched) stages() []stage {
 }
 
 // states brings about what lasts until it is cured. The certificate has been about
-// to expire from the start; then its files become of no use. Two states are not to
+// to expire from the start; then its files become of no use. Some states are not to
 // be had of a gateway that works: the meter tells them.
 func (w *watched) states(t *testing.T) (end func()) {
 	w.replace(t, w.cert, []byte("no certificate\n"))
 	tampered := map[string]float64{
-		`popgate_deletions_total{outcome="marked"}`: 1,
-		`popgate_config_last_reload_successful`:     -1,
+		`popgate_deletions_total{outcome="marked"}`:                       1,
+		`popgate_config_last_reload_successful`:                           -1,
+		`popgate_oauth_accounts{grant="g",state="failing"}`:               1,
+		`popgate_oauth_refresh_token_expiry_timestamp_seconds{grant="g"}`: float64(time.Now().Unix()) - 99000000000 + 86400,
 	}
 	w.meter.change(tampered)
 	idle := w.connect(t, watchedConns*9/10) // the load makes do with the others
@@ -249,10 +252,11 @@ func (w *watched) events(t *testing.T) (end func()) {
 	w.guess(t)
 	hangUp(w.connect(t, 2*watchedConns))
 	w.meter.change(map[string]float64{
-		`popgate_deletions_total{outcome="kept"}`:   1,
-		`popgate_deletions_total{outcome="marked"}`: 1,
-		`popgate_panics_total`:                      1,
-		`popgate_size_mismatch_total`:               1,
+		`popgate_deletions_total{outcome="kept"}`:                1,
+		`popgate_deletions_total{outcome="marked"}`:              1,
+		`popgate_panics_total`:                                   1,
+		`popgate_size_mismatch_total`:                            1,
+		`popgate_oauth_requests_total{grant="g",outcome="down"}`: 1000,
 	})
 	return nil
 }

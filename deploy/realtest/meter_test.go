@@ -13,15 +13,30 @@ import (
 	"time"
 )
 
+// elsewhere is what a gateway tells that has access tokens and asks an auth_http
+// service, which this one does not. # is the number of the scrape.
+const elsewhere = `popgate_oauth_accounts{grant="g",state="good"} 1
+popgate_oauth_accounts{grant="g",state="failing"} 0
+popgate_oauth_requests_total{grant="g",outcome="issued"} #
+popgate_oauth_requests_total{grant="g",outcome="down"} 0
+popgate_oauth_request_duration_seconds_bucket{le="1"} #
+popgate_oauth_request_duration_seconds_bucket{le="+Inf"} #
+popgate_oauth_oldest_success_timestamp_seconds{grant="g"} 1700000000
+popgate_oauth_refresh_token_expiry_timestamp_seconds{grant="g"} 99000000000
+popgate_auth_http_duration_seconds_bucket{le="0.05",result="ok"} #
+popgate_auth_http_duration_seconds_bucket{le="+Inf",result="ok"} #
+`
+
 // A meter stands between the gateway's metrics and Prometheus and adds to series
 // that no healthy gateway counts, such as its own faults. It can fail altogether.
 type meter struct {
 	t            *testing.T
 	addr, source string
 
-	mu   sync.Mutex
-	add  map[string]float64 // to the series of this name and labels
-	down bool
+	mu      sync.Mutex
+	add     map[string]float64 // to the series of this name and labels
+	down    bool
+	scrapes int
 }
 
 func newMeter(t *testing.T, source string) *meter {
@@ -74,8 +89,10 @@ func (m *meter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	}
 	defer resp.Body.Close()
 	w.Header().Set("Content-Type", resp.Header.Get("Content-Type"))
+	m.scrapes++
+	more := strings.NewReader(strings.ReplaceAll(elsewhere, "#", strconv.Itoa(m.scrapes)))
 	left := len(m.add)
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+	for lines := bufio.NewScanner(io.MultiReader(resp.Body, more)); lines.Scan(); {
 		line := lines.Text()
 		at := strings.LastIndexByte(line, ' ')
 		if by, ok := m.add[line[:max(at, 0)]]; ok {
@@ -84,12 +101,12 @@ func (m *meter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 			if err != nil {
 				m.t.Errorf("%s: %v", line, err)
 			}
-			line = fmt.Sprintf("%s %g", line[:at], v+by)
+			line = line[:at+1] + strconv.FormatFloat(v+by, 'f', -1, 64)
 		}
 		fmt.Fprintln(w, line)
 	}
 	if left != 0 {
-		m.t.Errorf("of %v, %d are no series of the gateway", m.add, left)
+		m.t.Errorf("of %v, %d are no series", m.add, left)
 	}
 }
 

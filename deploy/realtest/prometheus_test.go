@@ -3,6 +3,7 @@ package realtest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -40,7 +41,7 @@ type prometheus struct {
 func (b *bench) prometheus(t *testing.T, target string) *prometheus {
 	t.Helper()
 	dir := filepath.Join(b.Dir(), "prometheus")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil { // of an earlier run nothing counts
 		t.Fatal(err)
 	}
 	p := &prometheus{addr: freePort(t), targets: filepath.Join(dir, "targets.json"), target: target, fired: map[string]raised{}}
