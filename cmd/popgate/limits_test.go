@@ -25,9 +25,27 @@ func TestLimitsAreNamedAsInTheConfiguration(t *testing.T) {
 			t.Errorf("%q is there twice", name)
 		}
 	}
-	for _, verb := range timed() {
-		if !slices.Contains(pop3.Verbs(), verb) {
-			t.Errorf("there is no %s to be timed", verb)
+}
+
+// A mechanism that no listener offers costs no series, and what is timed is a verb.
+func TestMechanismsAreThoseThatAreOffered(t *testing.T) {
+	for _, tt := range []struct {
+		listen config.Listen
+		want   []string
+	}{
+		{config.Listen{}, []string{"USER", "PLAIN", "LOGIN"}},
+		{config.Listen{SharedSecrets: true}, []string{"USER", "APOP", "PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5"}},
+		{config.Listen{Bearer: true}, []string{"USER", "PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}},
+		{config.Listen{ClientCA: "ca.pem"}, []string{"USER", "PLAIN", "LOGIN", "EXTERNAL"}},
+		{config.Listen{SharedSecrets: true, Bearer: true, ClientCA: "ca.pem"}, pop3.Mechanisms()},
+	} {
+		if got := mechanisms([]config.Listen{{}, tt.listen}); !slices.Equal(got, tt.want) {
+			t.Errorf("%+v: %q, want %q", tt.listen, got, tt.want)
+		}
+		for _, verb := range timed([]config.Listen{tt.listen}) {
+			if !slices.Contains(pop3.Verbs(), verb) {
+				t.Errorf("there is no %s to be timed", verb)
+			}
 		}
 	}
 }

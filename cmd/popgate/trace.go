@@ -54,9 +54,9 @@ func labelSets(cfg config.Config) metrics.Sets {
 		Handshakes: handshakes(cfg, listeners),
 		Ends:       words(pop3.Ends()),
 		Commands:   pop3.Verbs(),
-		Timed:      timed(),
+		Timed:      timed(cfg.Listen),
 		Statuses:   words(pop3.Results()),
-		Mechanisms: pop3.Mechanisms(),
+		Mechanisms: mechanisms(cfg.Listen),
 		Logins:     loginResults(),
 		Ops:        ops(cfg.Upstreams),
 		Results:    requestResults(),
@@ -71,7 +71,29 @@ func labelSets(cfg config.Config) metrics.Sets {
 
 // timed lists the verbs that wait for the mail service or, STLS, for the client.
 // The others are answered from memory.
-func timed() []string { return []string{"PASS", "AUTH", "STLS", "RETR", "TOP", "QUIT"} }
+func timed(listeners []config.Listen) []string {
+	verbs := []string{"PASS", "AUTH", "STLS", "RETR", "TOP", "QUIT"}
+	if slices.Contains(mechanisms(listeners), "APOP") {
+		verbs = append(verbs, "APOP")
+	}
+	return verbs
+}
+
+// mechanisms lists the ways to log in that some listener offers.
+func mechanisms(listeners []config.Listen) []string {
+	some := func(offers func(config.Listen) bool) bool { return slices.ContainsFunc(listeners, offers) }
+	return slices.DeleteFunc(pop3.Mechanisms(), func(name string) bool {
+		switch name {
+		case "APOP", "CRAM-MD5", "SCRAM-SHA-256":
+			return !some(func(l config.Listen) bool { return l.SharedSecrets })
+		case "XOAUTH2", "OAUTHBEARER":
+			return !some(func(l config.Listen) bool { return l.Bearer })
+		case "EXTERNAL":
+			return !some(func(l config.Listen) bool { return l.ClientCA != "" })
+		}
+		return false
+	})
+}
 
 // loginResults leaves out what happens to messages alone: a series for each
 // mechanism would stay at zero for ever.

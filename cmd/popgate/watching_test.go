@@ -12,6 +12,7 @@ import (
 
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
+	"github.com/popgate/popgate/upstream/oauth"
 )
 
 const (
@@ -90,6 +91,7 @@ func newVocabulary(t *testing.T) vocabulary {
 	sets := labelSets(cfg)
 	sets.AuthHTTP = true
 	m := metrics.New(metrics.Build{}, sets)
+	m.NewOAuth([]string{"a grant"}, words(oauth.Outcomes()))
 	families, err := m.Gatherer().Gather()
 	if err != nil {
 		t.Fatal(err)

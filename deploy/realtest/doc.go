@@ -9,6 +9,8 @@
 // stands in front of the gateway is HAProxy, and OpenSSL where old devices know
 // TLS 1.0 alone; what stands beside it is nginx, which asks the same auth_http
 // service.
+// Prometheus scrapes a gateway under load with the alerts of
+// deploy/prometheus, each of which is made to fire and to clear.
 //
 // The tests run where POPGATE_LAB names a folder that deploy/test.sh prepared:
 // the popgate binary, and the unpacked packages that Debian does not install
