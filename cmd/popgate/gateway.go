@@ -17,6 +17,7 @@ import (
 
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
+	"github.com/popgate/popgate/metrics/status"
 	"github.com/popgate/popgate/proxy"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/lockfile"
@@ -36,8 +37,9 @@ const (
 // once each and in that order.
 type gateway struct {
 	cfg          config.Config
-	log          *slog.Logger
-	names        []string // of the listeners
+	log          *slog.Logger // which the status page looks at
+	plain        *slog.Logger // which it does not
+	names        []string     // of the listeners
 	maxConns     int
 	metrics      *metrics.Metrics
 	certificates *certificates
@@ -47,6 +49,7 @@ type gateway struct {
 	supervisor   supervisor
 	server       *proxy.Server
 	monitor      net.Listener // nil without metrics
+	page         *status.Page // nil without a status page
 	letGo        func() error // ends the upstream connections that wait between sessions
 	started      started
 	ready        atomic.Bool
@@ -56,7 +59,7 @@ type gateway struct {
 // newGateway turns the configuration into the options of every package. It
 // opens nothing but the files that are named.
 func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *slog.Logger) (*gateway, error) {
-	g := &gateway{cfg: cfg, log: log, names: listenerNames(cfg.Listen), sockets: handed, supervisor: supervisor{log}}
+	g := &gateway{cfg: cfg, log: log, plain: log, names: listenerNames(cfg.Listen), sockets: handed, supervisor: supervisor{log}}
 	var limited bool
 	var err error
 	reserve := filesReserve
@@ -71,6 +74,8 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 			"wanted", cfg.Limits.Connections, "connections", g.maxConns)
 	}
 	g.metrics = metrics.New(build, labelSets(g.names, secure(cfg, g.names), ops(cfg.Upstream)))
+	g.openPage(build)
+	log = g.log
 	if g.certificates, err = openCertificates(cfg, g.names, g.metrics, log); err != nil {
 		return nil, err
 	}
@@ -267,7 +272,8 @@ func (g *gateway) serveMonitor(failed func()) (stop func() error) {
 	if g.monitor == nil {
 		return func() error { return nil }
 	}
-	server := metrics.NewServer(g.metrics.Handler(g.ready.Load, g.log), g.log)
+	page, stopPage := g.servePage()
+	server := metrics.NewServer(g.metrics.Handler(g.ready.Load, page, g.plain), g.plain)
 	ended := make(chan error, 1)
 	go func() {
 		err := server.Serve(g.monitor)
@@ -279,6 +285,7 @@ func (g *gateway) serveMonitor(failed func()) (stop func() error) {
 		failed()
 	}()
 	return func() error {
+		stopPage()
 		_ = server.Close() // ends a scrape under way; the next one tells the same
 		return <-ended
 	}
