@@ -25,6 +25,7 @@ packages=(
 	cyrus-common cyrus-caldav sasl2-bin libsasl2-modules libsasl2-modules-db  # Cyrus
 	courier-base courier-authlib courier-authlib-userdb  # Courier
 	haproxy openssl                                      # a proxy in front, and a client that still speaks TLS 1.0
+	chromium                                             # looks at the status page
 	bsdutils curl fetchmail mutt s-nail sylpheed xvfb    # clients; script(1) is mutt's terminal
 	python3 perl libio-socket-ssl-perl libauthen-sasl-perl
 	openjdk-17-jre-headless libecj-java libjakarta-mail-java

@@ -21,6 +21,7 @@ const (
 // A front is a POP3 service: the gateway, or a server's own in its place.
 type front struct {
 	pop3, pop3s string // host:port; pop3 offers STLS
+	metrics     string // host:port
 	log         string // file, "" where it is not ours
 	stop        func(t *testing.T)
 }
@@ -64,14 +65,14 @@ func (b *bench) serve(t *testing.T, f *front, name string, flags ...string) {
 	if _, err := os.Stat(binary); err != nil {
 		t.Fatalf("no gateway: %v", err)
 	}
-	metrics := freePort(t)
+	f.metrics = freePort(t)
 	file, err := os.CreateTemp(b.Dir(), "gateway-"+name+"-*.log")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
 	f.log = file.Name()
-	argv := append([]string{"serve", "--metrics", metrics}, flags...)
+	argv := append([]string{"serve", "--metrics", f.metrics}, flags...)
 	cmd := exec.Command(binary, argv...)
 	cmd.Dir = b.Dir()
 	cmd.Stdout, cmd.Stderr = file, file
@@ -117,7 +118,7 @@ func (b *bench) serve(t *testing.T, f *front, name string, flags ...string) {
 			t.Fatalf("popgate %q: %v\n%s", argv, err, f.tail())
 		case <-tick.C:
 		}
-		resp, err := client.Get(fmt.Sprintf("http://%s/-/ready", metrics))
+		resp, err := client.Get(fmt.Sprintf("http://%s/-/ready", f.metrics))
 		if err != nil {
 			continue
 		}

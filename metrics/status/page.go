@@ -79,7 +79,7 @@ func New(o Options) *Page {
 	digest := sha256.Sum256([]byte(pageCSS))
 	return &Page{
 		options: o, began: time.Now(), history: newHistory(), journal: &journal{words: o.Words},
-		template: template.Must(template.New("status").Parse(pageHTML)),
+		template: template.Must(template.New("status").Funcs(template.FuncMap{"pieces": pieces}).Parse(pageHTML)),
 		policy: "default-src 'none'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(digest[:]) +
 			"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 	}

@@ -10,7 +10,7 @@ import (
 
 // The picture, in units of its own: it is drawn as wide as there is room.
 const (
-	plotLeft, plotRight = 40.0, 312.0
+	plotLeft, plotRight = 44.0, 312.0
 	plotTop, plotBottom = 8.0, 104.0
 	minutes             = 60
 )
@@ -31,8 +31,9 @@ type gridLine struct {
 	Label string
 }
 
-// A drawn line. Class makes its dashes and its colour.
-type drawn struct{ Name, Class, Path, Last string }
+// A drawn line. Class makes its dashes and its colour; dots are the points without a
+// neighbour.
+type drawn struct{ Name, Class, Path, Dots, Last string }
 
 // A curve is a line before it is drawn: a value for each step, NaN where there is
 // none.
@@ -103,28 +104,24 @@ func (p *plot) draw(a axis, curves ...curve) {
 	}
 	var about []string
 	for k, c := range curves {
-		var path strings.Builder
-		pen := false // is down
+		var path, dots strings.Builder
+		n := len(c.values)
+		there := func(i int) bool { return i >= 0 && i < n && !math.IsNaN(c.values[i]) }
 		for i, v := range c.values {
+			at := decimal(x(i, n)) + " " + decimal(a.place(v))
 			switch {
-			case math.IsNaN(v):
-				pen = false
-				continue
-			case pen:
-				path.WriteByte('L')
+			case !there(i):
+			case there(i - 1):
+				path.WriteString("L" + at)
+			case there(i + 1):
+				path.WriteString("M" + at)
 			default:
-				path.WriteByte('M')
+				dots.WriteString("M" + at + "h0")
 			}
-			at := decimal(x(i, len(c.values))) + " " + decimal(a.place(v))
-			path.WriteString(at)
-			if !pen {
-				path.WriteString("h0") // a point is seen without a neighbour
-			}
-			pen = true
 		}
-		p.Lines = append(p.Lines, drawn{c.name, "l" + strconv.Itoa(k+1), path.String(), c.last})
+		p.Lines = append(p.Lines, drawn{c.name, "l" + strconv.Itoa(k+1), path.String(), dots.String(), c.last})
 		about = append(about, c.name+": "+c.last+" now")
-		if n := len(c.values); len(curves) == 1 && n > 1 && !slices.ContainsFunc(c.values, math.IsNaN) {
+		if len(curves) == 1 && n > 1 && !slices.ContainsFunc(c.values, math.IsNaN) {
 			p.Area = fmt.Sprintf("%sV%sH%sZ", path.String(), decimal(plotBottom), decimal(x(0, n)))
 		}
 	}
@@ -180,7 +177,8 @@ func (h *history) gauge(name string, keys ...key) curve {
 	return c
 }
 
-// perMinute is how fast counters rose together.
+// perMinute is how fast counters rose together. What is shorter than a minute is not
+// stretched.
 func (h *history) perMinute(name string, keys ...key) curve {
 	c := curve{name: name, last: rate(0)}
 	for _, s := range h.steps() {
@@ -188,9 +186,7 @@ func (h *history) perMinute(name string, keys ...key) curve {
 		for _, k := range keys {
 			rise += h.rise(k, s)
 		}
-		if t := h.seconds(s); t > 0 {
-			rise *= 60 / t
-		}
+		rise *= 60 / max(60, h.seconds(s))
 		c.values = append(c.values, rise)
 		c.last = rate(rise)
 	}

@@ -185,8 +185,8 @@ func upstreams(f Facts) (out []row) {
 func (h *history) requests(all stretch, now time.Time) (out []row) {
 	for _, k := range h.keys(requestTime) {
 		var made, ever float64
-		var numbers, times []string
-		number, last := cell{}, cell{Text: "–", Class: "muted"}
+		var others []string
+		last := cell{Text: "–"}
 		for _, r := range h.keys(requests) {
 			if r.a != k.a || h.last(r) == 0 {
 				continue
@@ -194,27 +194,27 @@ func (h *history) requests(all stretch, now time.Time) (out []row) {
 			n, ago := h.rise(r, all), since(h.changed(r), now).Ago
 			made, ever = made+n, ever+h.last(r)
 			if r.b == ok {
-				last = cell{Text: "ok " + ago}
+				last.Text = "ok " + ago
 				continue
 			}
-			times = append(times, r.b+" "+ago)
 			if n > 0 {
-				numbers = append(numbers, count(n)+" "+r.b)
+				ago += ", " + count(n) + " in the hour"
 			}
+			others = append(others, r.b+" "+ago)
 			if n > 0 && failure(r.b) {
-				number.Class = "warn"
+				last.Class = "warn"
 			}
 		}
 		if ever == 0 || len(out) == maxRows {
 			continue
 		}
-		number.Text, number.More, last.More = count(made), strings.Join(numbers, ", "), strings.Join(times, ", ")
+		last.More = strings.Join(others, "; ")
 		took := cell{Text: "–", Class: "muted"}
 		if half, seen := h.quantile(0.5, []key{k}, all); seen {
 			most, _ := h.quantile(0.95, []key{k}, all)
 			took = cell{Text: half.String(), More: "95 %: " + most.String()}
 		}
-		out = append(out, row{Name: clean(k.a), Cells: []cell{number, took, last}})
+		out = append(out, row{Name: clean(k.a), Cells: []cell{{Text: count(made)}, took, last}})
 	}
 	return out
 }

@@ -120,3 +120,18 @@ func plural(n float64, one, many string) string {
 	}
 	return count(n) + " " + many
 }
+
+// pieces cuts a URL where a line may end.
+func pieces(s string) []string {
+	var out []string
+	for len(s) > 0 {
+		end := len(s)
+		if i := strings.Index(s, "//"); i >= 0 {
+			end = i + 2
+		} else if i := strings.LastIndex(s, ":"); i > 0 {
+			end = i
+		}
+		out, s = append(out, s[:end]), s[end:]
+	}
+	return out
+}
