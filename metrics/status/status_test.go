@@ -67,14 +67,14 @@ type bench struct {
 	facts status.Facts
 	ready bool
 	log   *slog.Logger
-	stop  func()
+	path  string // of the page
 }
 
 // newBench starts a page in a bubble of synctest. No sample is due before the clock
 // has moved.
 func newBench(t *testing.T, f status.Facts, words ...string) *bench {
 	t.Helper()
-	b := &bench{m: metrics.New(metrics.Build{Version: "v1.2.3", Revision: "0123456789ab", GoVersion: "go1.26.8"}, sets()), facts: f, ready: true}
+	b := &bench{m: metrics.New(metrics.Build{Version: "v1.2.3", Revision: "0123456789ab", GoVersion: "go1.26.8"}, sets()), facts: f, ready: true, path: "/"}
 	b.page = status.New(status.Options{
 		Version: "v1.2.3", Revision: "0123456789ab", GoVersion: "go1.26.8",
 		Gatherer: b.m.Gatherer(), Ready: func() bool { return b.ready }, Facts: func() status.Facts { return b.facts },
@@ -84,8 +84,7 @@ func newBench(t *testing.T, f status.Facts, words ...string) *bench {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); b.page.Run(ctx) }()
-	b.stop = func() { cancel(); <-ended }
-	t.Cleanup(b.stop)
+	t.Cleanup(func() { cancel(); <-ended })
 	synctest.Wait()
 	return b
 }
@@ -106,9 +105,9 @@ func (b *bench) get(path string) *http.Response {
 func (b *bench) body(t *testing.T) string {
 	t.Helper()
 	var text strings.Builder
-	r := b.get("/")
+	r := b.get(b.path)
 	if r.StatusCode != http.StatusOK {
-		t.Fatalf("GET / = %s", r.Status)
+		t.Fatalf("GET %s = %s", b.path, r.Status)
 	}
 	if _, err := io.Copy(&text, r.Body); err != nil {
 		t.Fatal(err)

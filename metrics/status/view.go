@@ -212,7 +212,7 @@ func (h *history) requests(all stretch, now time.Time) (out []row) {
 		took := cell{Text: "–", Class: "muted"}
 		if half, seen := h.quantile(0.5, []key{k}, all); seen {
 			most, _ := h.quantile(0.95, []key{k}, all)
-			took = cell{Text: half.String(), More: "95 %: " + most.String()}
+			took = cell{Text: half.String(), More: "95" + gap + "%: " + most.String()}
 		}
 		out = append(out, row{Name: clean(k.a), Cells: []cell{{Text: count(made)}, took, last}})
 	}

@@ -11,6 +11,9 @@ import (
 
 const maxText = 200 // letters of a text that is shown
 
+// gap stands between a number and its unit, so that no line ends there.
+const gap = "\u00a0"
+
 // clean makes a text fit to be shown: bounded, and nothing in it that is not seen.
 func clean(s string) string {
 	if len(s) > utf8.UTFMax*maxText {
@@ -43,7 +46,7 @@ func rate(v float64) string {
 		return count(v)
 	}
 	if v < 0.01 {
-		return "< 0.01"
+		return "<" + gap + "0.01"
 	}
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }
@@ -56,16 +59,20 @@ func size(v float64) string {
 		v /= 1000
 	}
 	if i == 0 {
-		return count(v) + " " + units[i]
+		return count(v) + gap + units[i]
 	}
-	return strconv.FormatFloat(v, 'f', map[bool]int{true: 1, false: 0}[v < 99.95], 64) + " " + units[i]
+	places := 0
+	if v < 99.95 {
+		places = 1
+	}
+	return strconv.FormatFloat(v, 'f', places, 64) + gap + units[i]
 }
 
 // seconds writes a short time, to two digits.
 func seconds(v float64) string {
-	unit := " s"
+	unit := gap + "s"
 	if v < 0.9995 {
-		v, unit = v*1000, " ms"
+		v, unit = v*1000, gap+"ms"
 	}
 	if v >= 9.95 {
 		return count(v) + unit
@@ -77,16 +84,16 @@ func seconds(v float64) string {
 func (e estimate) String() string {
 	switch {
 	case e.low == 0:
-		return "< " + seconds(e.high)
+		return "<" + gap + seconds(e.high)
 	case math.IsInf(e.high, 1):
-		return "> " + seconds(e.low)
+		return ">" + gap + seconds(e.low)
 	}
-	return "≈ " + seconds(e.value)
+	return "≈" + gap + seconds(e.value)
 }
 
 // lasting writes a long time in its one or two largest units.
 func lasting(d time.Duration) string {
-	whole := func(n time.Duration, unit string) string { return strconv.FormatInt(int64(n), 10) + " " + unit }
+	whole := func(n time.Duration, unit string) string { return strconv.FormatInt(int64(n), 10) + gap + unit }
 	const day = 24 * time.Hour
 	switch {
 	case d >= 10*day:
