@@ -17,10 +17,10 @@
 //   - Text is escaped by html/template; nothing is marked as safe but the style
 //     sheet that is part of the program.
 //
-// Limits: 361 samples of at most 384 columns, 2.9 kB a column, of which some 150
-// are in use, together 0.5 MB and never more than 1.2 MB; 32 different lines of
-// the log; 64 rows of a table, 200 letters of a text. One page is made at a time.
-// What happened within ten seconds has one time.
+// Limits: 361 samples of at most 512 columns, 2.9 kB a column; some 230 are in use,
+// which is 0.7 MB, and never more than 1.5 MB. 32 different lines of the log; 64 rows
+// of a table, 200 letters of a text. One page is made at a time. What happened within
+// ten seconds has one time.
 //
 // A page of another site that has its own name resolve to this address (DNS
 // rebinding) can read what the registry and the page tell, as any program on this

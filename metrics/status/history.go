@@ -16,8 +16,7 @@ const (
 	every      = 10 * time.Second
 	span       = time.Hour
 	samples    = int(span/every) + 1
-	maxColumns = 384
-	maxBuckets = 24 // of a histogram; the rest counts as above all of them
+	maxColumns = 512
 )
 
 // The metrics that the page rests on.
@@ -150,7 +149,7 @@ func labelOf(m *dto.Metric, labels []string, i int, all bool) string {
 // buckets adds the classic buckets of a histogram.
 func (h *history) buckets(now map[key]float64, k key, hist *dto.Histogram) {
 	now[k] += float64(hist.GetSampleCount())
-	buckets := hist.GetBucket()[:min(len(hist.GetBucket()), maxBuckets)]
+	buckets := hist.GetBucket()
 	if h.bounds[k.metric] == nil {
 		for _, b := range buckets {
 			h.bounds[k.metric] = append(h.bounds[k.metric], b.GetUpperBound())

@@ -129,7 +129,7 @@ func TestWhatFailsIsToLookAt(t *testing.T) {
 		want string
 	}{
 		{"a_mail_server_that_does_not_answer", func(m *metrics.Metrics) { m.Request("connect", "unavailable", time.Second) },
-			"The last requests to the mail server all failed: unavailable."},
+			"The last requests to the mail server all failed, just now: unavailable."},
 		{"a_fault", func(m *metrics.Metrics) { m.Panicked() }, "1 fault in the program since the start"},
 		{"kept", func(m *metrics.Metrics) { m.Deletions(metrics.Kept, 2) }, "2 deletions did not take effect"},
 		{"a_size", func(m *metrics.Metrics) { m.SizeMismatch() }, "1 message had another size"},
@@ -159,6 +159,25 @@ func TestWhatFailsIsToLookAt(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is told of a mail server comes from its answers: the last of each kind.
+func TestAnswersOfAMailServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, facts())
+		b.has(t, "No request yet.")
+		b.m.Request("connect", "ok", time.Millisecond)
+		b.after(2 * every)
+		b.m.Request("connect", "unavailable", time.Second)
+		b.m.Request("connect", "unavailable", time.Second)
+		b.after(10 * every)
+		b.has(t, `<td class="bad">unavailable 1`+gap+`min ago, 2 in the hour<small>ok 1`+gap+`min ago</small></td>`)
+		b.m.Request("connect", "ok", time.Millisecond)
+		b.after(every)
+		b.has(t, `<td class="">ok just now<small>unavailable 1`+gap+`min ago, 2 in the hour</small></td>`)
+		b.after(time.Hour)
+		b.has(t, `<td class="">ok 1`+gap+`h 0`+gap+`min ago<small>unavailable 1`+gap+`h 1`+gap+`min ago</small></td>`)
+	})
 }
 
 func TestReadiness(t *testing.T) {

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"log/slog"
@@ -110,8 +111,8 @@ func (h *history) without(metric string, values ...string) (out []key) {
 }
 
 const (
-	ok      = "ok"
-	refused = "refused"
+	resultOK      = "ok"
+	resultRefused = "refused"
 )
 
 func (h *history) tiles(all stretch, f Facts) []tile {
@@ -123,7 +124,7 @@ func (h *history) tiles(all stretch, f Facts) []tile {
 	if f.Connections > 0 {
 		conns.More = "of " + count(float64(f.Connections)) + " at a time"
 	}
-	tries, good, bad := h.sum(all, logins), h.sum(all, logins, ok), h.sum(all, logins, refused)
+	tries, good, bad := h.sum(all, logins), h.sum(all, logins, resultOK), h.sum(all, logins, resultRefused)
 	return []tile{
 		{"Sessions", count(h.last(key{metric: sessions})), "open now, " + count(h.peak(key{metric: sessions}, all)) + " at most"},
 		conns,
@@ -145,9 +146,9 @@ func (h *history) plots() []plot {
 		}
 	}
 	return []plot{
-		amounts("sessions", "Sessions", "open", rate, h.gauge("open", key{metric: sessions})),
+		amounts("sessions", "Sessions", "most of each minute", rate, h.gauge("open", key{metric: sessions})),
 		amounts("logins", "Logins", "a minute", rate,
-			h.perMinute("ok", one(logins, ok)), h.perMinute("refused", one(logins, refused)), h.perMinute("failed", h.without(logins, ok, refused)...)),
+			h.perMinute("ok", one(logins, resultOK)), h.perMinute("refused", one(logins, resultRefused)), h.perMinute("failed", h.without(logins, resultOK, resultRefused)...)),
 		amounts("messages", "Messages", "a minute", rate,
 			h.perMinute("sent", key{metric: messages}), h.perMinute("removed", one(deletions, "removed"))),
 		h.times("commands", "Time of a command", "No command yet. POP3 commands are timed from their line to the end of the reply.", []key{{metric: commandTime}}),
@@ -184,38 +185,46 @@ func upstreams(f Facts) (out []row) {
 // requests has a row for each operation that was ever asked for.
 func (h *history) requests(all stretch, now time.Time) (out []row) {
 	for _, k := range h.keys(requestTime) {
-		var made, ever float64
-		var others []string
-		last := cell{Text: "–"}
-		for _, r := range h.keys(requests) {
-			if r.a != k.a || h.last(r) == 0 {
-				continue
-			}
-			n, ago := h.rise(r, all), since(h.changed(r), now).Ago
-			made, ever = made+n, ever+h.last(r)
-			if r.b == ok {
-				last.Text = "ok " + ago
-				continue
-			}
-			if n > 0 {
-				ago += ", " + count(n) + " in the hour"
-			}
-			others = append(others, r.b+" "+ago)
-			if n > 0 && failure(r.b) {
-				last.Class = "warn"
-			}
-		}
-		if ever == 0 || len(out) == maxRows {
+		answers := h.answers(k.a)
+		if len(answers) == 0 || len(out) == maxRows {
 			continue
 		}
-		last.More = strings.Join(others, "; ")
-		took := cell{Text: "–", Class: "muted"}
+		made, texts := 0.0, []string{}
+		for _, r := range answers {
+			n := h.rise(r, all)
+			made += n
+			text := r.b + " " + since(h.changed(r), now).Text
+			if n > 0 && r.b != resultOK {
+				text += ", " + count(n) + " in the hour"
+			}
+			texts = append(texts, clean(text))
+		}
+		last := cell{Text: texts[0], More: strings.Join(texts[1:], "; ")}
+		if failure(answers[0].b) {
+			last.Class = "bad"
+		}
+		took := cell{Text: "–"}
 		if half, seen := h.quantile(0.5, []key{k}, all); seen {
 			most, _ := h.quantile(0.95, []key{k}, all)
 			took = cell{Text: half.String(), More: "95" + gap + "%: " + most.String()}
 		}
 		out = append(out, row{Name: clean(k.a), Cells: []cell{{Text: count(made)}, took, last}})
 	}
+	return out
+}
+
+// answers lists the results of an operation, the latest first; of those that came
+// within one sample, ok.
+func (h *history) answers(op string) (out []key) {
+	for _, k := range h.keys(requests) {
+		if k.a == op && h.last(k) > 0 {
+			out = append(out, k)
+		}
+	}
+	rank := map[bool]int{true: 0, false: 1}
+	slices.SortStableFunc(out, func(a, b key) int {
+		return cmp.Or(h.changed(b).Compare(h.changed(a)), rank[a.b == resultOK]-rank[b.b == resultOK])
+	})
 	return out
 }
 
@@ -303,8 +312,8 @@ func (h *history) attention(all stretch, now time.Time, f Facts) (out []notice) 
 	add := func(class, word, format string, args ...any) {
 		out = append(out, notice{class, word, clean(fmt.Sprintf(format, args...))})
 	}
-	if kinds := h.failing(); len(kinds) > 0 {
-		add("bad", "Problem", "The last requests to the mail server all failed: %s.", strings.Join(kinds, ", "))
+	if kinds, at := h.failing(); len(kinds) > 0 {
+		add("bad", "Problem", "The last requests to the mail server all failed, %s: %s.", since(at, now).Text, strings.Join(kinds, ", "))
 	}
 	if n := h.last(key{metric: panics}); n > 0 {
 		add("bad", "Problem", "%s in the program since the start, each of which ended one session. The log has where.", plural(n, "fault", "faults"))
@@ -338,25 +347,24 @@ func (h *history) attention(all stretch, now time.Time, f Facts) (out []notice) 
 	return out
 }
 
-// failing lists how the newest requests to the mail server failed, if none of them
-// was answered. A refusal is an answer.
-func (h *history) failing() (kinds []string) {
-	var latest time.Time
+// failing tells how the newest requests to the mail server failed, and when, if none
+// of them was answered.
+func (h *history) failing() (kinds []string, latest time.Time) {
 	for _, k := range h.keys(requests) {
 		if at := h.changed(k); at.After(latest) {
 			latest = at
 		}
 	}
 	for _, k := range h.keys(requests) {
-		switch at := h.changed(k); {
-		case latest.IsZero() || !at.Equal(latest):
+		switch {
+		case latest.IsZero() || !h.changed(k).Equal(latest):
 		case !failure(k.b):
-			return nil
+			return nil, latest
 		case !slices.Contains(kinds, k.b):
 			kinds = append(kinds, k.b)
 		}
 	}
-	return kinds
+	return kinds, latest
 }
 
 func written(l line, now time.Time) logged {

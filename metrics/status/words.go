@@ -108,14 +108,14 @@ func lasting(d time.Duration) string {
 	return whole(max(d, 0)/time.Second, "s")
 }
 
-// A moment is a time in the past.
-type moment struct{ Ago, Exact string }
+// A moment is a time, as people and as programs read it.
+type moment struct{ Text, Exact string }
 
 // since tells how long ago something was, as far as samples tell.
 func since(at, now time.Time) moment {
 	m := moment{"just now", at.UTC().Format(time.RFC3339)}
 	if d := now.Sub(at); d >= every {
-		m.Ago = lasting(d) + " ago"
+		m.Text = lasting(d) + " ago"
 	}
 	return m
 }
