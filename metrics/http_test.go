@@ -31,6 +31,7 @@ func TestHandler(t *testing.T) {
 		{"nothing_can_be_posted", "POST", "/metrics", true, 405, ""},
 		{"no_profiles", "GET", "/debug/pprof/", true, 404, ""},
 		{"the_page", "GET", "/", true, 200, "page"},
+		{"the_head_of_the_page", "HEAD", "/", true, 200, ""},
 		{"the_page_cannot_be_posted", "POST", "/", true, 405, ""},
 		{"the_page_is_nowhere_else", "GET", "/index.html", true, 404, ""},
 	} {

@@ -33,7 +33,7 @@ func TestStatusPage(t *testing.T) {
 	live := "http://" + f.metrics + "/"
 	shows(t, live, `<dt>Messages</dt><dd class="large">1<`)
 	pages := map[string]string{"live": live}
-	for _, name := range []string{"start", "minute", "busy"} {
+	for _, name := range []string{"start", "minute", "wordy", "busy"} {
 		file, err := filepath.Abs(filepath.Join(b.wd, "../../metrics/status/testdata", name+".html"))
 		if err != nil {
 			t.Fatal(err)
@@ -41,7 +41,7 @@ func TestStatusPage(t *testing.T) {
 		pages[name] = "file://" + file
 	}
 	c := b.chromium(t)
-	for _, name := range []string{"live", "start", "minute", "busy"} {
+	for _, name := range []string{"live", "start", "minute", "wordy", "busy"} {
 		for _, width := range []int{1280, 390, 320} {
 			for _, scheme := range []string{"light", "dark"} {
 				report.leaf(t, "dovecot", "chromium", "", fmt.Sprintf("%s_%d_%s", name, width, scheme), func(t *testing.T) {

@@ -251,7 +251,7 @@ func TestHistoryIsBounded(t *testing.T) {
 		ended := make(chan struct{})
 		go func() { defer close(ended); p.Run(ctx) }()
 		defer func() { cancel(); <-ended }()
-		for i := range 2000 {
+		for i := range 500 {
 			ops.WithLabelValues(fmt.Sprint(i)).Observe(float64(i))
 			expiry.WithLabelValues(fmt.Sprint(i), "a").Set(1)
 		}

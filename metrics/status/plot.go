@@ -79,7 +79,7 @@ func roundUp(v float64) float64 {
 // is not known. What is below the first or above the last is drawn beyond it.
 func logarithmic(bounds []float64) axis {
 	const beyond = 3 // times
-	low, high := math.Log(bounds[0]/beyond), math.Log(bounds[len(bounds)-1]*beyond)
+	low, high := math.Log(max(bounds[0], 1e-6)/beyond), math.Log(bounds[len(bounds)-1]*beyond)
 	place := func(v float64) float64 {
 		v = min(max(math.Log(max(v, 1e-9)), low), high)
 		return plotBottom - (v-low)/(high-low)*(plotBottom-plotTop)

@@ -115,6 +115,25 @@ func (b *bench) body(t *testing.T) string {
 	return text.String()
 }
 
+// wordy is a page whose texts are long, and have no place where a line may end.
+func (b *bench) wordy() {
+	long := strings.Repeat("abcdefghij", 30)
+	b.facts.Listeners[0].URL, b.facts.Listeners[0].Security = "pop3://"+long+":110", long
+	b.facts.Listeners[1].URL = "pop3s://[2001:db8:1111:2222:3333:4444:5555:6666]:995"
+	b.facts.Upstreams[0].URL, b.facts.Upstreams[0].Security = "imaps://"+long, long
+	b.facts.Limits[0].About, b.facts.Limits[0].Setting = long, long
+	b.facts.Warnings = []string{long}
+	b.m.CertificateExpires(long, time.Now())
+	b.m.Request("expunge", "unavailable", time.Minute)
+	b.m.SessionBegan()
+	b.m.SessionEnded("pop3://0.0.0.0:110", long)
+	for range 1_234_567 {
+		b.m.Retrieved(1<<40, true)
+	}
+	b.log.Error(long, "cause", long)
+	b.after(every)
+}
+
 // busy is an hour and more of some load, with a failure now and then.
 func (b *bench) busy() {
 	expires := time.Now().Add(31 * 24 * time.Hour)
@@ -169,6 +188,7 @@ func TestPages(t *testing.T) {
 	for name, make := range map[string]func(b *bench){
 		"start":  func(*bench) {},
 		"minute": func(b *bench) { b.m.SessionBegan(); b.after(7 * every) },
+		"wordy":  (*bench).wordy,
 		"busy":   (*bench).busy,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -177,7 +197,7 @@ func TestPages(t *testing.T) {
 				if name != "busy" {
 					f.Warnings = nil
 				}
-				b := newBench(t, f, "refused", "unavailable")
+				b := newBench(t, f, "refused", "unavailable", strings.Repeat("abcdefghij", 30))
 				make(b)
 				golden(t, name, b.body(t))
 			})

@@ -146,13 +146,13 @@ func (h *history) plots() []plot {
 		}
 	}
 	return []plot{
-		amounts("sessions", "Sessions", "most of each minute", rate, h.gauge("open", key{metric: sessions})),
-		amounts("logins", "Logins", "a minute", rate,
+		amounts("sessions", "Sessions", "most of each minute", brief, h.gauge("open", key{metric: sessions})),
+		amounts("logins", "Logins", "a minute", brief,
 			h.perMinute("ok", one(logins, resultOK)), h.perMinute("refused", one(logins, resultRefused)), h.perMinute("failed", h.without(logins, resultOK, resultRefused)...)),
-		amounts("messages", "Messages", "a minute", rate,
+		amounts("messages", "Messages", "a minute", brief,
 			h.perMinute("sent", key{metric: messages}), h.perMinute("removed", one(deletions, "removed"))),
 		h.times("commands", "Time of a command", "No command yet. POP3 commands are timed from their line to the end of the reply.", []key{{metric: commandTime}}),
-		amounts("requests", "Requests upstream", "a minute", rate,
+		amounts("requests", "Requests upstream", "a minute", brief,
 			h.perMinute("answered", answered...), h.perMinute("failed", failed...)),
 		h.times("upstream", "Time of a request upstream", "No request yet. The first login makes some.", orOne(h.keys(requestTime), requestTime)),
 	}

@@ -51,6 +51,16 @@ func rate(v float64) string {
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }
 
+// brief writes a number beside an axis, where there is little room.
+func brief(v float64) string {
+	units := []string{"", "k", "M", "G", "T"}
+	i := 0
+	for ; v >= 10_000 && i < len(units)-1; i++ {
+		v /= 1000
+	}
+	return rate(v) + units[i]
+}
+
 // size writes octets.
 func size(v float64) string {
 	units := []string{"octets", "kB", "MB", "GB", "TB"}
@@ -58,14 +68,10 @@ func size(v float64) string {
 	for ; v >= 999.5 && i < len(units)-1; i++ {
 		v /= 1000
 	}
-	if i == 0 {
+	if i == 0 || v >= 99.95 {
 		return count(v) + gap + units[i]
 	}
-	places := 0
-	if v < 99.95 {
-		places = 1
-	}
-	return strconv.FormatFloat(v, 'f', places, 64) + gap + units[i]
+	return strconv.FormatFloat(v, 'f', 1, 64) + gap + units[i]
 }
 
 // seconds writes a short time, to two digits.
