@@ -55,7 +55,7 @@ func rate(v float64) string {
 func brief(v float64) string {
 	units := []string{"", "k", "M", "G", "T"}
 	i := 0
-	for ; v >= 10_000 && i < len(units)-1; i++ {
+	for ; (v >= 10_000 || i > 0 && v >= 1000) && i < len(units)-1; i++ {
 		v /= 1000
 	}
 	return rate(v) + units[i]
