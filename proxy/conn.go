@@ -98,6 +98,10 @@ func (a *acceptLoop) handshake(t *tls.Conn) bool {
 		return false
 	}
 	t.SetDeadline(time.Time{})
+	if f := s.options.Trace.Secured; f != nil {
+		state := t.ConnectionState()
+		f(a.listener.Name, state.Version, state.CipherSuite)
+	}
 	return a.handlers.Err() == nil
 }
 

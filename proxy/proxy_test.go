@@ -43,7 +43,7 @@ func TestServesEveryListener(t *testing.T) {
 	if st := <-states; !st.HandshakeComplete {
 		t.Error("the handler got the connection before the handshake was done")
 	}
-	if ev.get("accepted") != 2 || ev.get("open") != 2 {
+	if ev.get("accepted") != 2 || ev.get("open") != 2 || ev.get("secured tls TLS 1.3") != 1 {
 		t.Errorf("traced: %v", ev.counts)
 	}
 }

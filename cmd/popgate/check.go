@@ -3,16 +3,19 @@ package main
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/popgate/popgate/cmd/internal/config"
+	"github.com/popgate/popgate/metrics"
 )
 
 type checkCommand struct {
 	settings
+	JSON      bool `name:"json" help:"Print what was found as JSON, for scripts."`
 	Reference bool `help:"Print a commented configuration file with every setting, and check nothing."`
 }
 
@@ -34,11 +37,28 @@ func (c *checkCommand) Run(env environment) error {
 		return err
 	}
 	cfg, err := config.Load(c.Config, env.flags)
+	if c.JSON {
+		var warnings []string
+		if err == nil {
+			warnings = cfg.Warnings(time.Now())
+		}
+		if failed := printJSON(env.stdout, newCheckJSON(err, warnings)); failed != nil || err == nil {
+			return failed
+		}
+		return reported{err}
+	}
 	if err != nil {
 		return err
 	}
 	for _, w := range cfg.Warnings(time.Now()) {
 		fmt.Fprintln(env.stderr, "popgate: warning:", w)
+	}
+	r, err := newRouting(cfg, nil, metrics.New(metrics.Build{}, labelSets(cfg)), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	if err := r.close(); err != nil {
+		return err
 	}
 	return summarize(env.stdout, c.Config, cfg)
 }
@@ -53,9 +73,12 @@ func summarize(out io.Writer, file string, cfg config.Config) error {
 	for _, l := range cfg.Listen {
 		fmt.Fprintf(w, "  listen\t%s\t%s\n", l, clientTLS(l, cfg.TLS))
 	}
-	fmt.Fprintf(w, "  upstream\t%s\t%s, mailbox %s\n", cfg.Upstream, upstreamTLS(cfg.Upstream), cfg.Upstream.Mailbox)
-	fmt.Fprintf(w, "  delete\t%s\n", cfg.Delete)
-	fmt.Fprintf(w, "  seen\t%s\n", seenWord(cfg.Seen))
+	for _, u := range cfg.Upstreams {
+		fmt.Fprintf(w, "  upstream\t%s\t%s\n", label(u), upstreamTLS(u)+", mailbox "+u.Mailbox)
+	}
+	for _, r := range cfg.Routes {
+		fmt.Fprintf(w, "  route\t%s\t%s\n", r.Name, routeWords(r))
+	}
 	if cfg.Metrics != "" {
 		fmt.Fprintf(w, "  metrics\thttp://%s/metrics\n", cfg.Metrics)
 	}
@@ -86,6 +109,53 @@ func list(networks []netip.Prefix) string {
 		words[i] = n.String()
 	}
 	return strings.Join(words, " ")
+}
+
+// label is an upstream with its name, where it has one.
+func label(u config.Upstream) string {
+	if u.Name == config.TheUpstream {
+		return u.String()
+	}
+	return u.Name + " " + u.String()
+}
+
+func joined(us []config.Upstream) string {
+	var out []string
+	for _, u := range us {
+		out = append(out, label(u))
+	}
+	return strings.Join(out, ", ")
+}
+
+// routeWords says which logins a route takes and where they go.
+func routeWords(r config.Route) string {
+	var who []string
+	some := func(what string, list []string) {
+		const most = 3
+		if n := len(list); n > most {
+			list = append(list[:most:most], fmt.Sprintf("and %d more", n-most))
+		}
+		if len(list) > 0 {
+			who = append(who, what+" "+strings.Join(list, " "))
+		}
+	}
+	some("users", r.Match.Users)
+	some("domains", r.Match.Domains)
+	if r.Match.Pattern != "" {
+		who = append(who, "pattern "+r.Match.Pattern)
+	}
+	some("listeners", r.Match.Listeners)
+	if len(r.Match.From) > 0 {
+		who = append(who, "from "+list(r.Match.From))
+	}
+	if len(who) == 0 {
+		who = []string{"everybody"}
+	}
+	to := r.Upstream
+	if r.AuthHTTP.Given() {
+		to = "where " + r.AuthHTTP.URL + " says"
+	}
+	return fmt.Sprintf("%s to %s, delete %s, seen %s", strings.Join(who, ", "), to, r.Delete, seenWord(r.Seen))
 }
 
 func upstreamTLS(u config.Upstream) string {

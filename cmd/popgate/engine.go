@@ -30,6 +30,9 @@ func newEngine(cfg config.Config, store upstream.Store, m *metrics.Metrics, log 
 		Logger:         log,
 		Trace:          pop3Trace(m),
 	}
+	if cfg.Transcript.Given() {
+		options.Watch = cfg.Transcript.Wants
+	}
 	if cfg.Expire == "" {
 		options.Expire = pop3.ExpireOmitted
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ type gateway struct {
 	server       *proxy.Server
 	monitor      net.Listener // nil without metrics
 	page         *status.Page // nil without a status page
-	letGo        func() error // ends the upstream connections that wait between sessions
+	routing      *routing
 	started      started
 	ready        atomic.Bool
 	handedOver   atomic.Bool // to a new process, which is the service now
@@ -63,8 +64,10 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 	var limited bool
 	var err error
 	reserve := filesReserve
-	if cfg.Upstream.Reuse > 0 {
-		reserve += waitingConns
+	for _, u := range cfg.Upstreams {
+		if u.Reuse > 0 {
+			reserve += waitingConns
+		}
 	}
 	if g.maxConns, limited, err = proxy.FileLimit(cfg.Limits.Connections, reserve, filesPerSession); err != nil {
 		return nil, err
@@ -73,7 +76,8 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 		log.Warn("the limit on open files allows fewer connections than limits.connections; raise it (ulimit -n, LimitNOFILE)",
 			"wanted", cfg.Limits.Connections, "connections", g.maxConns)
 	}
-	g.metrics = metrics.New(build, labelSets(g.names, secure(cfg, g.names), ops(cfg.Upstream)))
+	g.metrics = metrics.New(build, labelSets(cfg))
+	g.metrics.ConnectionsLimit(g.maxConns)
 	g.openPage(build)
 	log = g.log
 	if g.certificates, err = openCertificates(cfg, g.names, g.metrics, log); err != nil {
@@ -101,19 +105,17 @@ func (g *gateway) close() error {
 func (g *gateway) assemble() error {
 	cfg, log := g.cfg, g.log
 	var between wrap.Between
+	var err error
 	if cfg.Lock.Enabled && cfg.Lock.File != "" {
-		var err error
 		if g.locks, err = lockfile.Open(cfg.Lock.File); err != nil {
 			return fmt.Errorf("lock.file: %w", err)
 		}
 		between = g.locks
 	}
-	store, letGo, err := newStore(cfg, g.cache, between, g.metrics, log)
-	if err != nil {
+	if g.routing, err = newRouting(cfg, g.cache, g.metrics, log); err != nil {
 		return err
 	}
-	g.letGo = letGo
-	engine := newEngine(cfg, store, g.metrics, log)
+	engine := newEngine(cfg, wrapped(cfg, g.routing.store, between, g.metrics), g.metrics, log)
 	listeners := make([]proxy.Listener, len(cfg.Listen))
 	for i, l := range cfg.Listen {
 		if listeners[i], err = engine.listener(g.names[i], l, g.certificates.config[i]); err != nil {
@@ -141,13 +143,13 @@ func orNone(n int) int {
 	return n
 }
 
-// listenerNames gives each listener a name for logs and metrics: its URL, and
-// a number behind it where two ask for a free port on one address.
+// listenerNames gives each listener a name for logs and metrics: its own or its
+// URL, and a number behind it where two ask for a free port on one address.
 func listenerNames(ls []config.Listen) []string {
 	var names []string
 	times := map[string]int{}
 	for _, l := range ls {
-		name := l.String()
+		name := cmp.Or(l.Name, l.String())
 		if times[name]++; times[name] > 1 {
 			name += "#" + strconv.Itoa(times[name])
 		}
@@ -216,6 +218,7 @@ func (g *gateway) serve(ctx context.Context, orders <-chan os.Signal) error {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { g.obey(ctx, orders, cancel) })
+	beside.Go(func() { g.routing.watch(ctx) })
 	beside.Go(func() { g.supervisor.watch(ctx, func() { g.server.Addrs() }) })
 
 	g.ready.Store(true)
@@ -231,7 +234,7 @@ func (g *gateway) serve(ctx context.Context, orders <-chan os.Signal) error {
 	// process that takes over waits for the file. Saying goodbye takes none of the
 	// sessions' time.
 	var waiting sync.WaitGroup
-	waiting.Go(func() { err = errors.Join(err, g.letGo(), g.cache.Close()) })
+	waiting.Go(func() { err = errors.Join(err, g.routing.close(), g.cache.Close()) })
 
 	// The context of the service has ended: draining has a time of its own.
 	drain, cancelDrain := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.Drain)

@@ -40,6 +40,7 @@ func main() {
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
 	Check   checkCommand   `cmd:"" help:"Check a configuration without running it."`
+	Route   routeCommand   `cmd:"" help:"Tell where a login goes, and why."`
 	Demo    demoCommand    `cmd:"" help:"Show a POP3 session against an IMAP server in memory, then keep serving."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 
@@ -130,6 +131,9 @@ func given(parsed *kong.Context) config.Flags {
 // explain prints an error and returns its exit code.
 func explain(stderr io.Writer, err error) int {
 	if problems, ok := errors.AsType[config.Problems](err); ok {
+		if _, told := errors.AsType[reported](err); told {
+			return exitUsage
+		}
 		for _, p := range problems {
 			fmt.Fprintln(stderr, "popgate:", p)
 		}

@@ -57,8 +57,8 @@ func (c *serveCommand) Run(ctx context.Context, env environment) error {
 		return err
 	}
 	log.Info("popgate serves", "version", build.Version, "revision", build.Revision, "go", build.GoVersion,
-		"listen", strings.Join(g.urls(), " "), "upstream", cfg.Upstream.String(), "upstream_tls", upstreamTLS(cfg.Upstream),
-		"mailbox", cfg.Upstream.Mailbox, "delete", string(cfg.Delete), "seen", seenWord(cfg.Seen), "metrics", g.metricsAddress(),
+		"listen", strings.Join(g.urls(), " "), "upstream", joined(cfg.Upstreams), "routes", len(cfg.Routes),
+		"delete", string(cfg.Delete), "seen", seenWord(cfg.Seen), "metrics", g.metricsAddress(),
 		"connections", g.maxConns)
 	g.supervisor.ready("serving on " + strings.Join(g.urls(), " "))
 	serves()

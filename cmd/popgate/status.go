@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/popgate/popgate/cmd/internal/config"
@@ -23,13 +24,11 @@ func (g *gateway) openPage(build metrics.Build) {
 	if g.cfg.Metrics == "" || !g.cfg.Status {
 		return
 	}
-	facts := status.Facts{
-		Upstreams:   []status.Upstream{{URL: g.cfg.Upstream.String(), Security: upstreamTLS(g.cfg.Upstream)}},
-		Limits:      limitsOf(g.cfg, g.maxConns),
-		Connections: g.maxConns,
-		Warnings:    warningsOf(g.cfg, g.maxConns),
+	facts := status.Facts{Limits: limitsOf(g.cfg, g.maxConns), Warnings: warningsOf(g.cfg, g.maxConns)}
+	for _, u := range g.cfg.Upstreams {
+		facts.Upstreams = append(facts.Upstreams, status.Upstream{URL: label(u), Security: upstreamTLS(u)})
 	}
-	sets := labelSets(g.names, nil, ops(g.cfg.Upstream))
+	sets := labelSets(g.cfg)
 	g.page = status.New(status.Options{
 		Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion,
 		Gatherer: g.metrics.Gatherer(),
@@ -80,55 +79,74 @@ func listenerSecurity(cfg config.Config, l config.Listen) string {
 	return text
 }
 
-// The counters of those who were turned away.
+// The counters of limits that were hit.
 const (
+	limitHitsTotal = "popgate_limit_hits_total"
 	rejectedTotal  = "popgate_rejected_total"
 	throttledTotal = "popgate_throttled_total"
 )
 
-// limitsOf says what the reasons to turn somebody away are about, as far as they
-// hold.
+// limitsOf says what the limits are called and set to.
 func limitsOf(cfg config.Config, maxConns int) (out []status.Limit) {
-	add := func(metric, value, about, setting string) {
-		out = append(out, status.Limit{Metric: metric, Value: value, About: about, Setting: setting})
-	}
-	orNone := func(n int, unit string) string {
-		if n == 0 {
-			return "none"
+	l, settings := cfg.Limits, map[string]string{}
+	number := func(name string, n int64, unit string) {
+		if n > 0 {
+			settings[name] = strconv.FormatInt(n, 10) + unit
 		}
-		return strconv.Itoa(n) + unit
 	}
-	l := cfg.Limits
-	add(rejectedTotal, string(proxy.TooMany), "connections at a time", strconv.Itoa(maxConns))
-	add(rejectedTotal, string(proxy.TooManyFromAddress), "connections of one address", orNone(l.ConnectionsPerAddress, ""))
-	add(rejectedTotal, string(proxy.TooFast), "new connections of one address", orNone(l.RatePerAddress, " a minute"))
-	var secure, listed, proxied bool
-	for _, o := range cfg.Listen {
-		secure = secure || cfg.TLS.Given() || o.Legacy.Given()
-		listed = listed || len(o.Legacy.From)+len(o.Proxies) > 0
-		proxied = proxied || len(o.Proxies) > 0
-	}
-	if secure {
-		add(rejectedTotal, rejectedHandshake, "TLS handshakes that failed", "within "+l.HandshakeTime.String())
-		add(rejectedTotal, string(proxy.TooManyHandshakes), "TLS handshakes at a time", "built in")
-	}
-	if listed {
-		add(rejectedTotal, string(proxy.NotListed), "networks that are not listed", "by listener")
-	}
-	if proxied {
-		add(rejectedTotal, string(proxy.BadHeader), "PROXY headers", "by listener")
-	}
-	if t := cfg.Throttle; t.Enabled {
-		guesses := func(by wrap.Bound, about string, times int) {
-			add(throttledTotal, string(by), about, strconv.Itoa(times*t.Guesses))
+	number("connections", int64(maxConns), "")
+	number("connections-per-address", int64(l.ConnectionsPerAddress), "")
+	number("rate-per-address", int64(l.RatePerAddress), " a minute")
+	number("bad-commands", int64(l.BadCommands), "")
+	number("login-tries", int64(l.LoginTries), "")
+	number("sessions-per-account", int64(l.SessionsPerAccount), "")
+	number("mailbox-messages", int64(l.MailboxMessages), "")
+	number("mailbox-octets", l.MailboxOctets, "")
+	for name, d := range map[string]time.Duration{"handshake-time": l.HandshakeTime, "login-time": l.LoginTime, "idle-time": l.IdleTime, "login-delay": l.LoginDelay} {
+		if d > 0 {
+			settings[name] = brief(d)
 		}
-		guesses(wrap.ByAddress, "guesses of one address", 1)
-		guesses(wrap.ByNetwork, "guesses of one network", 4)
-		guesses(wrap.ByBlock, "guesses of one block of networks", 16)
-		guesses(wrap.ByAccount, "guesses at one account", 1)
-		guesses(wrap.ByPair, "guesses of a known client", 1)
 	}
-	return out
+	for _, name := range limitNames() {
+		full := "limits." + name
+		if name == lockName {
+			full, settings[name] = "lock.wait", brief(cfg.Lock.Wait)
+			if !cfg.Lock.Enabled {
+				settings[name] = ""
+			}
+		}
+		out = append(out, status.Limit{Metric: limitHitsTotal, Value: name, Name: full, Setting: settings[name]})
+	}
+	for _, by := range wrap.Bounds() {
+		setting := ""
+		if cfg.Throttle.Enabled {
+			setting = strconv.Itoa(cfg.Throttle.Guesses * guessesOf(by))
+		}
+		out = append(out, status.Limit{Metric: throttledTotal, Value: string(by), Name: "throttle.guesses, by " + string(by), Setting: setting})
+	}
+	return append(out,
+		status.Limit{Metric: rejectedTotal, Value: rejectedHandshake, Name: "TLS handshakes that failed"},
+		status.Limit{Metric: rejectedTotal, Value: string(proxy.NotListed), Name: "networks that are not listed"},
+		status.Limit{Metric: rejectedTotal, Value: string(proxy.BadHeader), Name: "PROXY headers that are not right"})
+}
+
+// brief is a time without the zero seconds at its end.
+func brief(d time.Duration) string {
+	if s, ok := strings.CutSuffix(d.String(), "m0s"); ok {
+		return s + "m"
+	}
+	return d.String()
+}
+
+// guessesOf is how many times throttle.guesses a bound holds.
+func guessesOf(by wrap.Bound) int {
+	switch by {
+	case wrap.ByNetwork:
+		return 4
+	case wrap.ByBlock:
+		return 16
+	}
+	return 1
 }
 
 // warningsOf are those of the configuration, and of what the system made of it.

@@ -26,7 +26,7 @@ func TestServeShowsAPage(t *testing.T) {
 	if code != http.StatusOK {
 		t.Fatalf("GET / = %d", code)
 	}
-	for _, want := range []string{"Serving", "pop3://" + s.pop3[0], "imap://127.0.0.1:", "connections at a time",
+	for _, want := range []string{"Serving", "pop3://" + s.pop3[0], "imap://127.0.0.1:", "limits.connections",
 		"lock.enabled: false lets two sessions", "login failed", "cause refused"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)

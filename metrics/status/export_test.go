@@ -2,8 +2,9 @@ package status
 
 // Names lists the metrics that the page rests on.
 func Names() []string {
-	return []string{sessions, sessionsEnded, connections, upstreamConns, logins, messages, octets, deletions, rejected, throttled,
-		commandTime, requests, requestTime, sizeMismatch, certFailures, panics, expiryPrefix + "certificate" + expirySuffix}
+	return []string{sessions, sessionsEnded, connections, connsLimit, upstreamConns, logins, routeLogins, messages, octets, deletions,
+		limitHits, rejected, throttled, commandTime, requests, requestTime, sizeMismatch, idsChanged, certGood, configGood, configTime,
+		panics, certificateExpiry}
 }
 
 // Columns is how many numbers are kept, and Most how many may be.

@@ -24,38 +24,50 @@ const (
 	sessions      = "popgate_sessions"
 	sessionsEnded = "popgate_sessions_total"
 	connections   = "popgate_connections"
+	connsLimit    = "popgate_connections_limit"
 	upstreamConns = "popgate_upstream_connections"
 	logins        = "popgate_logins_total"
+	routeLogins   = "popgate_route_logins_total"
 	messages      = "popgate_retrieved_messages_total"
 	octets        = "popgate_retrieved_bytes_total"
 	deletions     = "popgate_deletions_total"
+	limitHits     = "popgate_limit_hits_total"
 	rejected      = "popgate_rejected_total"
 	throttled     = "popgate_throttled_total"
 	commandTime   = "popgate_command_duration_seconds"
 	requests      = "popgate_upstream_requests_total"
 	requestTime   = "popgate_upstream_request_duration_seconds"
 	sizeMismatch  = "popgate_size_mismatch_total"
-	certFailures  = "popgate_certificate_reload_failures_total"
+	idsChanged    = "popgate_unique_ids_changed_total"
+	certGood      = "popgate_certificate_last_reload_successful"
+	configGood    = "popgate_config_last_reload_successful"
+	configTime    = "popgate_config_last_reload_success_timestamp_seconds"
 	panics        = "popgate_panics_total"
 
 	// Every gauge with such a name is a time that something is good until.
 	expiryPrefix = "popgate_"
 	expirySuffix = "_expiry_timestamp_seconds"
+
+	certificateExpiry = expiryPrefix + "certificate" + expirySuffix
 )
 
 // watched says by which labels a metric is kept; it is summed over all others.
 func watched(name string) (labels []string, ok bool) {
 	switch name {
-	case sessions, upstreamConns, messages, octets, commandTime, sizeMismatch, certFailures, panics:
+	case sessions, connsLimit, upstreamConns, messages, octets, commandTime, sizeMismatch, idsChanged, configGood, configTime, panics:
 		return nil, true
 	case sessionsEnded:
 		return []string{"end"}, true
-	case connections:
+	case connections, certGood:
 		return []string{"listener"}, true
 	case logins:
 		return []string{"result"}, true
+	case routeLogins:
+		return []string{"route", "result"}, true
 	case deletions:
 		return []string{"outcome"}, true
+	case limitHits:
+		return []string{"limit"}, true
 	case rejected:
 		return []string{"reason"}, true
 	case throttled:

@@ -42,11 +42,10 @@ type Options struct {
 
 // Facts are what the operator set. It names no user.
 type Facts struct {
-	Listeners   []Listener
-	Upstreams   []Upstream
-	Limits      []Limit
-	Connections int      // at a time; 0 where it is not known
-	Warnings    []string // about the configuration
+	Listeners []Listener
+	Upstreams []Upstream
+	Limits    []Limit
+	Warnings  []string // about the configuration
 }
 
 // A Listener is where clients connect.
@@ -56,12 +55,12 @@ type Listener struct {
 	Security string // in words
 }
 
-// An Upstream is where the mailboxes are.
+// An Upstream is where mailboxes are.
 type Upstream struct{ URL, Security string }
 
-// A Limit says what a reason to turn somebody away is about. Metric and Value are
-// a counter and the value of its label.
-type Limit struct{ Metric, Value, About, Setting string }
+// A Limit says what a reason to turn somebody away is called, and what it is set to;
+// "" where it is off. Metric and Value are its counter and the value of the label.
+type Limit struct{ Metric, Value, Name, Setting string }
 
 // Page is the page, and the samples that it is made from.
 type Page struct {

@@ -61,7 +61,7 @@ func TestTheHourForgets(t *testing.T) {
 		b.has(t, tile("Logins", "0", "5 refused, 0 failed"))
 		b.after(2 * every)
 		b.has(t, tile("Logins", "0", "0 refused, 0 failed"), "What is not now is of the last hour",
-			`<th scope="row">guesses of one address</th><td class="">20</td><td class="number ">0</td><td class="number ">5</td>`)
+			`<th scope="row">throttle.guesses, by address</th><td class="">20</td><td class="number ">0</td><td class="number ">5</td>`)
 	})
 }
 
@@ -97,17 +97,17 @@ func TestRatesAreOfTheLastMinute(t *testing.T) {
 	})
 }
 
-// Buckets are at 5, 50 and 500 ms and at 5 s.
+// Buckets are at 5, 50 and 250 ms, at 1 and 5 s.
 func TestTimesTellNoMoreThanBucketsDo(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		took []time.Duration
 		want string
 	}{
-		{"below_all", []time.Duration{time.Millisecond}, "<td class=\"\">&lt;" + gap + "5" + gap + "ms<small>95" + gap + "%: &lt;" + gap + "5" + gap + "ms<"},
-		{"within_one", []time.Duration{100 * time.Millisecond}, "<td class=\"\">≈" + gap + "275" + gap + "ms<small>95" + gap + "%: ≈" + gap + "478" + gap + "ms<"},
-		{"above_all", []time.Duration{time.Minute}, "<td class=\"\">&gt;" + gap + "5" + gap + "s<small>95" + gap + "%: &gt;" + gap + "5" + gap + "s<"},
-		{"in_two", []time.Duration{time.Millisecond, time.Millisecond, time.Second}, "<td class=\"\">&lt;" + gap + "5" + gap + "ms<small>95" + gap + "%: ≈" + gap + "4.3" + gap + "s<"},
+		{"below_all", []time.Duration{time.Millisecond}, "<td class=\"word\">&lt;" + gap + "5" + gap + "ms<small>95" + gap + "%: &lt;" + gap + "5" + gap + "ms<"},
+		{"within_one", []time.Duration{100 * time.Millisecond}, "<td class=\"word\">≈" + gap + "150" + gap + "ms<small>95" + gap + "%: ≈" + gap + "240" + gap + "ms<"},
+		{"above_all", []time.Duration{time.Minute}, "<td class=\"word\">&gt;" + gap + "5" + gap + "s<small>95" + gap + "%: &gt;" + gap + "5" + gap + "s<"},
+		{"in_two", []time.Duration{time.Millisecond, time.Millisecond, 2 * time.Second}, "<td class=\"word\">&lt;" + gap + "5" + gap + "ms<small>95" + gap + "%: ≈" + gap + "4.4" + gap + "s<"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -134,11 +134,17 @@ func TestWhatFailsIsToLookAt(t *testing.T) {
 		{"kept", func(m *metrics.Metrics) { m.Deletions(metrics.Kept, 2) }, "2 deletions did not take effect"},
 		{"a_size", func(m *metrics.Metrics) { m.SizeMismatch() }, "1 message had another size"},
 		{"a_certificate", func(m *metrics.Metrics) {
-			m.CertificateExpires("pop3s://0.0.0.0:995", time.Now().Add(13*24*time.Hour+every))
+			m.CertificateShown("pop3s://0.0.0.0:995", time.Now().Add(13*24*time.Hour+every))
 		}, "The certificate of pop3s://0.0.0.0:995 expires in 13" + gap + "d."},
-		{"a_certificate_too_late", func(m *metrics.Metrics) { m.CertificateExpires("pop3s://0.0.0.0:995", time.Now()) },
+		{"a_certificate_too_late", func(m *metrics.Metrics) { m.CertificateShown("pop3s://0.0.0.0:995", time.Now()) },
 			"The certificate of pop3s://0.0.0.0:995 has expired."},
-		{"a_new_certificate", func(m *metrics.Metrics) { m.CertificateReloadFailed("pop3s://0.0.0.0:995") }, "New certificate files are of no use"},
+		{"a_new_certificate", func(m *metrics.Metrics) {
+			m.CertificateShown("pop3s://0.0.0.0:995", time.Now().Add(365*24*time.Hour))
+			m.CertificateReloadFailed("pop3s://0.0.0.0:995")
+		}, "The certificate files of pop3s://0.0.0.0:995 are of no use"},
+		{"a_configuration", func(m *metrics.Metrics) { m.ConfigLoaded(time.Now()); m.ConfigReloadFailed() }, "The configuration was wrong when it was last read"},
+		{"unique_ids", func(m *metrics.Metrics) { m.UniqueIDsChanged() }, "1 mailbox was renumbered"},
+		{"connections_near_the_limit", func(m *metrics.Metrics) { m.ConnectionsLimit(1); m.Connection("pop3://0.0.0.0:110", 1) }, "1 of 1 connections are open."},
 		{"the_limit_on_connections", func(m *metrics.Metrics) { m.Rejected("connections") }, "1 connection was turned away because so many are open."},
 		{"a_refusal_is_an_answer", func(m *metrics.Metrics) { m.Request("login", "refused", time.Second) }, "Nothing here needs attention."},
 		{"one_answer_is_enough", func(m *metrics.Metrics) {
@@ -180,6 +186,30 @@ func TestAnswersOfAMailServer(t *testing.T) {
 	})
 }
 
+// A limit that is off is shown where something is counted all the same, and so is one
+// that nobody has named.
+func TestLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, facts())
+		b.has(t, "limits.connections</th>")
+		b.hasNot(t, "limits.mailbox-octets", "idle-time")
+		b.m.LimitHit("idle-time")
+		b.after(every)
+		b.has(t, `<th scope="row">idle-time</th><td class="">–</td><td class="number warn">1</td><td class="number ">1</td>`)
+	})
+}
+
+func TestRoutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, facts())
+		b.m.RouteLogin("scanners", metrics.LoginOK)
+		b.m.RouteLogin("scanners", metrics.LoginFailed)
+		b.m.RouteLogin("scanners", metrics.LoginFailed)
+		b.after(every)
+		b.has(t, `<th scope="row">scanners</th><td class="number">1</td><td class="number">0</td><td class="number">2</td>`)
+	})
+}
+
 func TestReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, facts())
@@ -195,10 +225,10 @@ func TestHostileTextsAreNoMarkup(t *testing.T) {
 		f := facts()
 		long := hostile + strings.Repeat("x", 1<<20)
 		f.Listeners[0].URL, f.Listeners[0].Security, f.Upstreams[0].URL, f.Upstreams[0].Security = long, long, long, long
-		f.Limits[0].About, f.Limits[0].Setting, f.Warnings = hostile, long, []string{long}
+		f.Limits[0].Name, f.Limits[0].Setting, f.Warnings = hostile, long, []string{long}
 		b := newBench(t, f, hostile)
 		b.log.Error(long, "cause", hostile, "listener", hostile)
-		b.m.CertificateExpires(hostile, time.Now())
+		b.m.CertificateShown(hostile, time.Now())
 		b.after(every)
 		page := b.body(t)
 		if regexp.MustCompile(`<script|<img|onerror=x>[^&]|//example.net/x onerror=x>`).MatchString(page) {
@@ -223,7 +253,7 @@ func TestPageIsBounded(t *testing.T) {
 		for i := range 1000 {
 			b.facts.Listeners = append(b.facts.Listeners, status.Listener{Name: text, URL: text, Security: text})
 			b.facts.Upstreams = append(b.facts.Upstreams, status.Upstream{URL: text, Security: text})
-			b.facts.Limits = append(b.facts.Limits, status.Limit{About: text, Setting: text})
+			b.facts.Limits = append(b.facts.Limits, status.Limit{Name: text, Setting: text})
 			b.facts.Warnings = append(b.facts.Warnings, text)
 			b.log.Warn(fmt.Sprint(i) + text)
 		}

@@ -39,6 +39,9 @@ func sets() metrics.Sets {
 		Ops:        []string{"connect", "login", "fetch", "expunge"},
 		Results:    []string{"ok", "refused", "unavailable", "internal"},
 		Listings:   []string{"full", "unchanged"},
+		Timed:      []string{"RETR", "QUIT"},
+		Limits:     []string{"connections", "idle-time"},
+		Routes:     []string{"none", "office", "scanners"},
 		Rejections: []string{"connections", "address", "handshake"},
 		Bounds:     []string{"address", "account"},
 	}
@@ -52,11 +55,11 @@ func facts() status.Facts {
 		},
 		Upstreams: []status.Upstream{{URL: "imaps://imap.example.net:993", Security: "TLS from the first octet"}},
 		Limits: []status.Limit{
-			{Metric: "popgate_rejected_total", Value: "connections", About: "connections at a time", Setting: "10000"},
-			{Metric: "popgate_throttled_total", Value: "address", About: "guesses of one address", Setting: "20"},
+			{Metric: "popgate_limit_hits_total", Value: "connections", Name: "limits.connections", Setting: "10000"},
+			{Metric: "popgate_limit_hits_total", Value: "mailbox-octets", Name: "limits.mailbox-octets"},
+			{Metric: "popgate_throttled_total", Value: "address", Name: "throttle.guesses, by address", Setting: "20"},
 		},
-		Connections: 10000,
-		Warnings:    []string{"lock.enabled: false lets two sessions change one maildrop at the same time"},
+		Warnings: []string{"lock.enabled: false lets two sessions change one maildrop at the same time"},
 	}
 }
 
@@ -75,6 +78,7 @@ type bench struct {
 func newBench(t *testing.T, f status.Facts, words ...string) *bench {
 	t.Helper()
 	b := &bench{m: metrics.New(metrics.Build{Version: "v1.2.3", Revision: "0123456789ab", GoVersion: "go1.26.8"}, sets()), facts: f, ready: true, path: "/"}
+	b.m.ConnectionsLimit(10000)
 	b.page = status.New(status.Options{
 		Version: "v1.2.3", Revision: "0123456789ab", GoVersion: "go1.26.8",
 		Gatherer: b.m.Gatherer(), Ready: func() bool { return b.ready }, Facts: func() status.Facts { return b.facts },
@@ -121,9 +125,9 @@ func (b *bench) wordy() {
 	b.facts.Listeners[0].URL, b.facts.Listeners[0].Security = "pop3://"+long+":110", long
 	b.facts.Listeners[1].URL = "pop3s://[2001:db8:1111:2222:3333:4444:5555:6666]:995"
 	b.facts.Upstreams[0].URL, b.facts.Upstreams[0].Security = "imaps://"+long, long
-	b.facts.Limits[0].About, b.facts.Limits[0].Setting = long, long
+	b.facts.Limits[0].Name, b.facts.Limits[0].Setting = long, long
 	b.facts.Warnings = []string{long}
-	b.m.CertificateExpires(long, time.Now())
+	b.m.CertificateShown(long, time.Now())
 	b.m.Request("expunge", "unavailable", time.Minute)
 	b.m.SessionBegan()
 	b.m.SessionEnded("pop3://0.0.0.0:110", long)
@@ -137,8 +141,8 @@ func (b *bench) wordy() {
 // busy is an hour and more of some load, with a failure now and then.
 func (b *bench) busy() {
 	expires := time.Now().Add(31 * 24 * time.Hour)
-	b.m.CertificateExpires("pop3://0.0.0.0:110", expires)
-	b.m.CertificateExpires("pop3s://0.0.0.0:995", expires.Add(-23*24*time.Hour))
+	b.m.CertificateShown("pop3://0.0.0.0:110", expires)
+	b.m.CertificateShown("pop3s://0.0.0.0:995", expires.Add(-23*24*time.Hour))
 	open := 0
 	for i := range 400 {
 		load := int(12 + 9*math.Sin(float64(i)/40) + 4*math.Sin(float64(i)/5))
@@ -147,6 +151,7 @@ func (b *bench) busy() {
 			b.m.Connection("pop3s://0.0.0.0:995", 1)
 			b.m.UpstreamConnection(1)
 			b.m.Login("user", "ok")
+			b.m.RouteLogin([]string{"office", "office", "scanners"}[open%3], metrics.LoginOK)
 			b.m.Request("connect", "ok", 4*time.Millisecond)
 			b.m.Request("login", "ok", time.Duration(20+i%90)*time.Millisecond)
 		}
@@ -163,6 +168,7 @@ func (b *bench) busy() {
 		switch {
 		case i%37 == 0:
 			b.m.Login("user", "refused")
+			b.m.RouteLogin("office", metrics.LoginRefused)
 			b.m.Request("login", "refused", 30*time.Millisecond)
 			b.log.Warn("login failed", "cause", "refused", "mechanism", "PLAIN", "user", "alice@example.net", "error", "NO for alice@example.net")
 		case i%149 == 0:
@@ -177,6 +183,7 @@ func (b *bench) busy() {
 		}
 		if i == 150 {
 			b.m.Rejected("connections")
+			b.m.LimitHit("connections")
 			b.m.Throttled("address")
 			b.log.Error("the new certificate is of no use, the last one stays", "error", "no PEM in /etc/key.pem")
 		}

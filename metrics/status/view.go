@@ -31,6 +31,7 @@ type view struct {
 	Listeners []row
 	Upstreams []row
 	Requests  []row
+	Routes    []row
 	Expiries  []row
 	Limits    []row
 	Ends      []row
@@ -74,11 +75,12 @@ func (p *Page) view(now time.Time) view {
 	if all.from == 0 {
 		v.Over = "the time since the start"
 	}
-	v.Tiles = h.tiles(all, f)
+	v.Tiles = h.tiles(all)
 	v.Plots = h.plots()
 	v.Listeners = h.listeners(f)
 	v.Upstreams = upstreams(f)
 	v.Requests = h.requests(all, now)
+	v.Routes = h.routes(all)
 	v.Expiries = h.certificates(now)
 	v.Limits = h.limits(all, f)
 	v.Ends = h.totals(sessionsEnded, all, nil)
@@ -115,19 +117,19 @@ const (
 	resultRefused = "refused"
 )
 
-func (h *history) tiles(all stretch, f Facts) []tile {
-	open := 0.0
+// open is how many connections there are.
+func (h *history) open() (n float64) {
 	for _, k := range h.keys(connections) {
-		open += h.last(k)
+		n += h.last(k)
 	}
-	conns := tile{"Connections", count(open), "open now"}
-	if f.Connections > 0 {
-		conns.More = "of " + count(float64(f.Connections)) + " at a time"
-	}
+	return n
+}
+
+func (h *history) tiles(all stretch) []tile {
 	tries, good, bad := h.sum(all, logins), h.sum(all, logins, resultOK), h.sum(all, logins, resultRefused)
 	return []tile{
 		{"Sessions", count(h.last(key{metric: sessions})), "open now, " + count(h.peak(key{metric: sessions}, all)) + " at most"},
-		conns,
+		{"Connections", count(h.open()), "of " + count(h.last(key{metric: connsLimit})) + " at a time"},
 		{"To mail servers", count(h.last(key{metric: upstreamConns})), plural(h.last(key{metric: upstreamConns}), "connection", "connections") + " logged in"},
 		{"Logins", count(good), count(bad) + " refused, " + count(tries-good-bad) + " failed"},
 		{"Messages", count(h.sum(all, messages)), size(h.sum(all, octets))},
@@ -259,24 +261,39 @@ func (h *history) certificates(now time.Time) (out []row) {
 	return out
 }
 
-// limits has a row for every limit, in the order of the facts, and for every other
-// reason for which somebody was turned away.
+// limits has a row for every limit that is set, in the order of the facts, and for
+// every other that was hit.
 func (h *history) limits(all stretch, f Facts) (out []row) {
-	var keys []key
+	add := func(k key, name, setting string) {
+		if (setting != "" || h.last(k) > 0) && len(out) < maxRows {
+			out = append(out, row{Name: clean(name), Cells: []cell{{Text: clean(cmp.Or(setting, "–"))}, hits(h.rise(k, all)), {Text: count(h.last(k))}}})
+		}
+	}
+	var known []key
 	for _, l := range f.Limits {
-		keys = append(keys, key{metric: l.Metric, a: l.Value})
+		k := key{metric: l.Metric, a: l.Value}
+		known = append(known, k)
+		add(k, l.Name, l.Setting)
 	}
-	for _, k := range append(h.keys(rejected), h.keys(throttled)...) {
-		if h.last(k) > 0 && !slices.Contains(keys, k) {
-			keys = append(keys, k)
+	for _, k := range append(h.keys(limitHits), h.keys(throttled)...) {
+		if !slices.Contains(known, k) {
+			add(k, k.a, "")
 		}
 	}
-	for i, k := range bounded(keys) {
-		r, setting := row{Name: clean(k.a)}, "–"
-		if i < len(f.Limits) {
-			r.Name, setting = clean(f.Limits[i].About), clean(f.Limits[i].Setting)
+	return out
+}
+
+// routes has a row for each route.
+func (h *history) routes(all stretch) (out []row) {
+	results := []string{resultOK, resultRefused, "failed"}
+	for _, k := range h.keys(routeLogins) {
+		if k.b != results[0] || len(out) == maxRows {
+			continue
 		}
-		r.Cells = []cell{{Text: setting}, hits(h.rise(k, all)), {Text: count(h.last(k))}}
+		r := row{Name: clean(k.a)}
+		for _, k.b = range results {
+			r.Cells = append(r.Cells, cell{Text: count(h.rise(k, all))})
+		}
 		out = append(out, r)
 	}
 	return out
@@ -332,11 +349,22 @@ func (h *history) attention(all stretch, now time.Time, f Facts) (out []notice) 
 			add("warn", "Warning", "The %s of %s expires in %s.", what, k.a, lasting(at.Sub(now)))
 		}
 	}
-	if n := h.sum(all, certFailures); n > 0 {
-		add("warn", "Warning", "New certificate files are of no use; the last certificate is used on.")
+	for _, k := range bounded(h.keys(certGood)) {
+		if h.last(k) == 0 && h.last(key{metric: certificateExpiry, a: k.a}) > 0 {
+			add("warn", "Warning", "The certificate files of %s are of no use; the last certificate is used on.", k.a)
+		}
+	}
+	if h.last(key{metric: configGood}) == 0 && h.last(key{metric: configTime}) > 0 {
+		add("warn", "Warning", "The configuration was wrong when it was last read; the one before is used on.")
+	}
+	if n := h.sum(all, idsChanged); n > 0 {
+		add("warn", "Warning", "%s renumbered by the mail server: clients fetch all of the mail there again.", plural(n, "mailbox was", "mailboxes were"))
 	}
 	if n := h.sum(all, sizeMismatch); n > 0 {
 		add("warn", "Warning", "%s had another size than the mail server listed.", plural(n, "message", "messages"))
+	}
+	if open, most := h.open(), h.last(key{metric: connsLimit}); most > 0 && open >= 0.8*most {
+		add("warn", "Warning", "%s of %s connections are open.", count(open), count(most))
 	}
 	if n := h.sum(all, rejected, "connections"); n > 0 {
 		add("warn", "Warning", "%s turned away because so many are open.", plural(n, "connection was", "connections were"))

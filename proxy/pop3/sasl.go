@@ -86,6 +86,7 @@ func (s *session) auth(a arguments) Result {
 		}
 		question := base64.StdEncoding.AppendEncode(append(s.out.Available(), "+ "...), challenge)
 		s.out.Write(append(question, "\r\n"...))
+		s.transcript.Note("popgate", "+ (a challenge)")
 		line, ok := s.readLine(s.in.ReadResponse)
 		if !ok {
 			if s.end == EndDrained || s.end == EndLineTooLong {
@@ -93,6 +94,7 @@ func (s *session) auth(a arguments) Result {
 			}
 			return Cut
 		}
+		s.transcript.Note("client", "(a response, hidden)")
 		if string(line) == "*" {
 			return s.err(pop3wire.NoCode, "cancelled")
 		}

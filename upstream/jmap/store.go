@@ -100,6 +100,7 @@ func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {
 	if err := drop.list(ctx); err != nil {
 		return nil, err
 	}
+	drop.ahead = newAhead(drop)
 	a.opened = true
 	return drop, nil
 }

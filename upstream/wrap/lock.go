@@ -248,5 +248,5 @@ func (w *waiting) forTheOthers() error {
 }
 
 func lockError(kind upstream.Kind, cause error) error {
-	return &upstream.Error{Kind: kind, Op: "lock", Err: cause}
+	return &upstream.Error{Kind: kind, Op: opLock, Err: cause}
 }

@@ -39,6 +39,15 @@ func golden(t *testing.T, yaml, got string) {
 	}
 }
 
+func asJSON(t *testing.T, c config.Config) string {
+	t.Helper()
+	out, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out) + "\n"
+}
+
 func corpus(t *testing.T, dir string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", dir, "*.yaml"))
@@ -70,11 +79,7 @@ func TestGoodFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := json.MarshalIndent(c, "", "  ")
-			if err != nil {
-				t.Fatal(err)
-			}
-			golden(t, file, string(got)+"\n")
+			golden(t, file, asJSON(t, c))
 		})
 	}
 }
@@ -178,9 +183,10 @@ func TestReferenceIsTheDefault(t *testing.T) {
 	}
 	want := config.Default()
 	want.Listen = []config.Listen{{Host: "127.0.0.1", Port: 1110}, {Host: "::1", Port: 1110}}
-	want.Upstream.Host, want.Upstream.Port, want.Upstream.TLS = "imap.example.net", 993, true
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("reference.yaml:\ngot  %+v\nwant %+v", got, want)
+	want.Upstreams = []config.Upstream{{Name: config.TheUpstream, Host: "imap.example.net", Port: 993, TLS: true, Mailbox: "INBOX"}}
+	want.Routes = []config.Route{{Name: "all", Upstream: config.TheUpstream, Folders: config.NoFolders, Delete: config.Expunge}}
+	if got, want := asJSON(t, got), asJSON(t, want); got != want {
+		t.Errorf("reference.yaml:\ngot  %s\nwant %s", got, want)
 	}
 	for _, key := range config.KeyNames() {
 		name := key[strings.LastIndexByte(key, '.')+1:]
