@@ -47,7 +47,15 @@ const (
 	// wire. An empty one says that the client has proved nothing: whoever takes
 	// it refuses it as any wrong password.
 	Shared
+	// External is no secret at all: the client has shown a certificate for this
+	// user, which was verified (SASL EXTERNAL, RFC 4422 appendix A).
+	External
 )
+
+// ForStore reports whether a [Store] can pass the proof on to a mail service.
+// What it cannot is of use to popgate alone, which proves the client by it and
+// puts other credentials in its place.
+func (p Proof) ForStore() bool { return p == Password || p == Bearer }
 
 // A Transcript is the dialogue of one session, for an operator who asked to see
 // it. It is called by the session's goroutine, and by that of a keep-alive beside

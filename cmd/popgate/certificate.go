@@ -222,6 +222,9 @@ func openCertificates(cfg config.Config, names []string, m *metrics.Metrics, log
 		}
 		c.config[i] = p.tls(tls.VersionTLS10)
 		c.config[i].CipherSuites = oldSuites()
+		if err := askClients(c.config[i], l); err != nil {
+			return nil, err
+		}
 	}
 	if !cfg.TLS.Given() || len(usual) == 0 {
 		return c, nil
@@ -231,12 +234,32 @@ func openCertificates(cfg config.Config, names []string, m *metrics.Metrics, log
 		return nil, err
 	}
 	shared := p.tls(uint16(cfg.TLS.MinVersion))
-	for i := range c.config {
-		if c.config[i] == nil {
+	for i, l := range cfg.Listen {
+		switch {
+		case c.config[i] != nil:
+		case l.ClientCA == "":
 			c.config[i] = shared
+		default:
+			// A configuration of its own, made anew: a session that was begun
+			// where nobody looks at certificates must not be resumed here.
+			c.config[i] = p.tls(uint16(cfg.TLS.MinVersion))
+			if err := askClients(c.config[i], l); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return c, nil
+}
+
+// askClients asks clients of l for a certificate, where it has authorities for
+// them. One without is served as before; one with a wrong one is not.
+func askClients(t *tls.Config, l config.Listen) (err error) {
+	if l.ClientCA == "" {
+		return nil
+	}
+	t.ClientAuth = tls.VerifyClientCertIfGiven
+	t.ClientCAs, err = l.ClientRoots()
+	return err
 }
 
 // secure lists the listeners that have a certificate.

@@ -13,10 +13,14 @@ import (
 	"github.com/popgate/popgate/upstream"
 )
 
-// An engine makes the POP3 engines: one for each listener, alike but for TLS.
-type engine struct{ options pop3.Options }
+// An engine makes the POP3 engines: one for each listener, alike but for TLS and for how
+// its clients prove themselves.
+type engine struct {
+	options pop3.Options
+	secrets pop3.SharedSecrets // for listeners that use them
+}
 
-func newEngine(cfg config.Config, store upstream.Store, m *metrics.Metrics, log *slog.Logger) *engine {
+func newEngine(cfg config.Config, store upstream.Store, secrets pop3.SharedSecrets, m *metrics.Metrics, log *slog.Logger) *engine {
 	options := pop3.Options{
 		Store:          store,
 		AllowClearText: cfg.ClearText,
@@ -29,6 +33,8 @@ func newEngine(cfg config.Config, store upstream.Store, m *metrics.Metrics, log 
 		HandshakeTime:  cfg.Limits.HandshakeTime,
 		Logger:         log,
 		Trace:          pop3Trace(m),
+		// Each route decides for itself.
+		AuthorizationIdentity: true,
 	}
 	if cfg.Transcript.Given() {
 		options.Watch = cfg.Transcript.Wants
@@ -36,7 +42,7 @@ func newEngine(cfg config.Config, store upstream.Store, m *metrics.Metrics, log 
 	if cfg.Expire == "" {
 		options.Expire = pop3.ExpireOmitted
 	}
-	return &engine{options}
+	return &engine{options, secrets}
 }
 
 // busy is the greeting of a client that a limit turns away (RFC 1939
@@ -48,6 +54,10 @@ const busy = "-ERR [SYS/TEMP] too many connections, try again later\r\n"
 func (e *engine) listener(name string, l config.Listen, serverTLS *tls.Config) (proxy.Listener, error) {
 	options := e.options
 	options.TLS = serverTLS
+	options.Bearer = l.Bearer
+	if l.SharedSecrets {
+		options.Shared = e.secrets
+	}
 	server, err := pop3.NewServer(options)
 	if err != nil {
 		return proxy.Listener{}, err

@@ -20,8 +20,10 @@ import (
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/metrics/status"
 	"github.com/popgate/popgate/proxy"
+	"github.com/popgate/popgate/upstream/accounts"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/lockfile"
+	"github.com/popgate/popgate/upstream/route"
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
@@ -44,10 +46,12 @@ type gateway struct {
 	maxConns     int
 	metrics      *metrics.Metrics
 	certificates *certificates
+	accounts     *accounts.Accounts // nil without a file of them
 	cache        *listcache.Cache
 	locks        *lockfile.File // nil where there are none between processes
 	sockets      *sockets
 	supervisor   supervisor
+	grants       *grants
 	server       *proxy.Server
 	monitor      net.Listener // nil without metrics
 	page         *status.Page // nil without a status page
@@ -83,8 +87,14 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 	if g.certificates, err = openCertificates(cfg, g.names, g.metrics, log); err != nil {
 		return nil, err
 	}
-	if g.cache, err = newCache(cfg.Cache, log); err != nil {
+	if g.accounts, err = openAccounts(cfg.Accounts, log); err != nil {
 		return nil, err
+	}
+	if g.grants, err = openGrants(cfg.OAuth, g.metrics, log); err != nil {
+		return nil, err
+	}
+	if g.cache, err = newCache(cfg.Cache, log); err != nil {
+		return nil, errors.Join(err, g.grants.close())
 	}
 	if err := g.assemble(); err != nil {
 		return nil, errors.Join(err, g.close())
@@ -94,11 +104,25 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 
 // close lets go of what newGateway opened.
 func (g *gateway) close() error {
-	err := g.cache.Close()
+	err := errors.Join(g.cache.Close(), g.grants.close())
 	if g.locks != nil {
 		err = errors.Join(err, g.locks.Close())
 	}
 	return err
+}
+
+// proofs are those of the accounts and grants that are open.
+func (g *gateway) proofs() proofs {
+	p := proofs{grant: func(name string) route.Step {
+		if tokens := g.grants.tokens(name); tokens != nil {
+			return tokens.Step
+		}
+		return nil
+	}}
+	if g.accounts != nil {
+		p.accounts = g.accounts.Prove
+	}
+	return p
 }
 
 // assemble joins store, engine and listeners.
@@ -112,10 +136,10 @@ func (g *gateway) assemble() error {
 		}
 		between = g.locks
 	}
-	if g.routing, err = newRouting(cfg, g.cache, g.metrics, log); err != nil {
+	if g.routing, err = newRouting(cfg, g.proofs(), g.cache, g.metrics, log); err != nil {
 		return err
 	}
-	engine := newEngine(cfg, wrapped(cfg, g.routing.store, between, g.metrics), g.metrics, log)
+	engine := newEngine(cfg, wrapped(cfg, g.routing.store, between, g.metrics), sharedSecrets(g.accounts), g.metrics, log)
 	listeners := make([]proxy.Listener, len(cfg.Listen))
 	for i, l := range cfg.Listen {
 		if listeners[i], err = engine.listener(g.names[i], l, g.certificates.config[i]); err != nil {
@@ -220,6 +244,9 @@ func (g *gateway) serve(ctx context.Context, orders <-chan os.Signal) error {
 	beside.Go(func() { g.obey(ctx, orders, cancel) })
 	beside.Go(func() { g.routing.watch(ctx) })
 	beside.Go(func() { g.supervisor.watch(ctx, func() { g.server.Addrs() }) })
+	stopAccounts := watchAccounts(ctx, g.accounts)
+	defer stopAccounts()
+	stopGrants := g.grants.keep(ctx)
 
 	g.ready.Store(true)
 	err := g.server.Serve(ctx)
@@ -242,6 +269,7 @@ func (g *gateway) serve(ctx context.Context, orders <-chan os.Signal) error {
 	start := time.Now()
 	cut := g.server.Shutdown(drain)
 	waiting.Wait()
+	stopGrants()
 	g.log.Info("popgate has ended", "after", time.Since(start).Round(time.Millisecond).String(), "sessions_cut", cut != nil)
 	return errors.Join(err, stopMonitor(), g.close())
 }

@@ -41,7 +41,9 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
 	Check   checkCommand   `cmd:"" help:"Check a configuration without running it."`
 	Route   routeCommand   `cmd:"" help:"Tell where a login goes, and why."`
+	Passwd  passwdCommand  `cmd:"" help:"Write local accounts: users whom the gateway proves itself."`
 	Demo    demoCommand    `cmd:"" help:"Show a POP3 session against an IMAP server in memory, then keep serving."`
+	OAuth   oauthCommand   `cmd:"" name:"oauth" help:"Access tokens for mail services that take no passwords."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 
 	Completion completionCommand `cmd:"" help:"Print a script that completes the command line in a shell."`

@@ -88,6 +88,7 @@ func follow(out io.Writer, cfg config.Config, table *route.Table, login upstream
 		}
 		tell("user", c.User)
 		tell("as master", r.Master.User)
+		tell("with a token of", r.OAuth)
 		tell("authorize", c.Authorize)
 		for _, u := range cfg.Upstreams {
 			if u.Name == r.Upstream {

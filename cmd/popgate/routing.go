@@ -25,7 +25,7 @@ import (
 type routing struct {
 	cfg     config.Config
 	stores  *stores
-	prove   route.Step // of local accounts; nil for none
+	proofs  proofs
 	metrics *metrics.Metrics
 	log     *slog.Logger
 	store   *route.Store
@@ -39,9 +39,15 @@ type routing struct {
 	failure      string // "" while the file is as loaded
 }
 
+// proofs are the steps that need something open.
+type proofs struct {
+	accounts route.Step                   // proves a client by its local account; nil for none
+	grant    func(name string) route.Step // gets an access token; nil where there is no such grant
+}
+
 // newRouting builds the first table.
-func newRouting(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (*routing, error) {
-	r := &routing{cfg: cfg, stores: newStores(cfg, cache, m, log), metrics: m, log: log}
+func newRouting(cfg config.Config, p proofs, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (*routing, error) {
+	r := &routing{cfg: cfg, proofs: p, stores: newStores(cfg, cache, m, log), metrics: m, log: log}
 	r.seen = r.look() // later than the file was read: a change meanwhile is seen as one
 	r.loaded = r.seen
 	table, services, _, err := r.build(cfg.Routes)
@@ -82,22 +88,36 @@ func (r *routing) build(list []config.Route) (*route.Table, []*route.AuthHTTP, m
 		} else if rule.Store, err = r.destination(c, c.Upstream, c.Delete); err != nil {
 			return fail(c, err)
 		}
-		if c.Accounts {
-			if r.prove == nil {
-				return fail(c, errors.New("there are no accounts"))
-			}
-			rule.Prove = r.prove
-		}
-		if c.Master.Given() {
-			rule.Steps = append(rule.Steps, route.Master(c.Master.User, c.Master.PasswordFile))
-		}
-		if c.PasswordFile != "" {
-			rule.Steps = append(rule.Steps, route.PasswordFile(c.PasswordFile))
+		if rule.Prove, rule.Steps, err = r.steps(c); err != nil {
+			return fail(c, err)
 		}
 		rules = append(rules, rule)
 	}
 	table, err := route.NewTable(rules...)
 	return table, services, places, err
+}
+
+// steps are how a route proves the client, and with what it logs in then.
+func (r *routing) steps(c config.Route) (prove route.Step, steps []route.Step, err error) {
+	if c.Accounts {
+		if prove = r.proofs.accounts; prove == nil {
+			return nil, nil, errors.New("there are no accounts")
+		}
+	}
+	if c.Master.Given() {
+		steps = append(steps, route.Master(c.Master.User, c.Master.PasswordFile))
+	}
+	if c.PasswordFile != "" {
+		steps = append(steps, route.PasswordFile(c.PasswordFile))
+	}
+	if c.OAuth != "" {
+		token := r.proofs.grant(c.OAuth)
+		if token == nil {
+			return nil, nil, fmt.Errorf("there is no grant %q", c.OAuth)
+		}
+		steps = append(steps, token)
+	}
+	return prove, steps, nil
 }
 
 // destination is the store of a route at an upstream: what it says is checked, and

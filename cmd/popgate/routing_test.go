@@ -227,7 +227,7 @@ func newRoutesFile(t *testing.T, text string) *routesFile {
 		t.Fatal(err)
 	}
 	f.metrics = metrics.New(metrics.Build{}, labelSets(cfg))
-	if f.routing, err = newRouting(cfg, nil, f.metrics, slog.New(slog.NewJSONHandler(f.log, nil))); err != nil {
+	if f.routing, err = newRouting(cfg, proofs{}, nil, f.metrics, slog.New(slog.NewJSONHandler(f.log, nil))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

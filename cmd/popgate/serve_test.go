@@ -456,11 +456,11 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 			}
 			log := slog.New(slog.DiscardHandler)
 			m := metrics.New(metrics.Build{}, labelSets(cfg))
-			r, err := newRouting(cfg, nil, m, log)
+			r, err := newRouting(cfg, proofs{}, nil, m, log)
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := newEngine(cfg, wrapped(cfg, r.store, nil, m), m, log).listener("pipe", cfg.Listen[0], nil)
+			l, err := newEngine(cfg, wrapped(cfg, r.store, nil, m), nil, m, log).listener("pipe", cfg.Listen[0], nil)
 			if err != nil {
 				t.Fatal(err)
 			}

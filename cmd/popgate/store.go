@@ -194,13 +194,17 @@ func (s *stores) newIMAP(u config.Upstream, d config.Delete) (*imap.Store, error
 		return nil, err
 	}
 	return imap.New(imap.Options{
-		Host:          u.Host,
-		Port:          u.Port,
-		Security:      security(u),
-		TLS:           secure,
-		Mailbox:       u.Mailbox,
-		Trash:         u.Trash,
-		Delete:        policy(d),
+		Host:     u.Host,
+		Port:     u.Port,
+		Security: security(u),
+		TLS:      secure,
+		Mailbox:  u.Mailbox,
+		Trash:    u.Trash,
+		Delete:   policy(d),
+
+		MasterSeparator: u.MasterSeparator,
+		Hierarchy:       u.Hierarchy,
+
 		SendClient:    u.TellClient,
 		ProxyProtocol: u.ProxyProtocol,
 		MaxMessages:   mailboxMessages(s.cfg.Limits),

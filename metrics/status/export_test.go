@@ -4,7 +4,7 @@ package status
 func Names() []string {
 	return []string{sessions, sessionsEnded, connections, connsLimit, upstreamConns, logins, routeLogins, messages, octets, deletions,
 		limitHits, rejected, throttled, commandTime, requests, requestTime, sizeMismatch, idsChanged, certGood, configGood, configTime,
-		panics, certificateExpiry}
+		tokenAccounts, panics, certificateExpiry}
 }
 
 // Columns is how many numbers are kept, and Most how many may be.

@@ -42,6 +42,7 @@ const (
 	certGood      = "popgate_certificate_last_reload_successful"
 	configGood    = "popgate_config_last_reload_successful"
 	configTime    = "popgate_config_last_reload_success_timestamp_seconds"
+	tokenAccounts = "popgate_oauth_accounts"
 	panics        = "popgate_panics_total"
 
 	// Every gauge with such a name is a time that something is good until.
@@ -74,6 +75,8 @@ func watched(name string) (labels []string, ok bool) {
 		return []string{"by"}, true
 	case requests:
 		return []string{"op", "result"}, true
+	case tokenAccounts:
+		return []string{"grant", "state"}, true
 	case requestTime:
 		return []string{"op"}, true
 	}

@@ -297,21 +297,26 @@ func TestHistoryIsBounded(t *testing.T) {
 	})
 }
 
-// Every time that something is good until is shown, whoever counts it.
+// Every time that something is good until is shown, whatever it is.
 func TestTokensAreShownBesideCertificates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, facts())
-		token := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "popgate_refresh_token_expiry_timestamp_seconds"}, []string{"route"})
-		b.m.Gatherer().(*prometheus.Registry).MustRegister(token)
-		token.WithLabelValues("office").Set(float64(time.Now().Add(40 * 24 * time.Hour).Unix()))
+		tokens := b.m.NewOAuth([]string{"office"}, nil)
+		tokens.Accounts("office", 5, 0, 0, time.Now(), time.Now().Add(40*24*time.Hour))
 		b.after(every)
-		b.has(t, "office", "<small>refresh token</small>", "39"+gap+"d")
+		b.has(t, "office", "<small>oauth refresh token</small>", "39"+gap+"d")
+		b.hasNot(t, "cannot get")
+		tokens.Accounts("office", 4, 1, 0, time.Now(), time.Now())
+		b.after(every)
+		b.has(t, "1 account of the grant office cannot get an access token (failing)", "The oauth refresh token of office has expired.")
 	})
 }
 
 // Every metric that the page reads exists.
 func TestMetricsExist(t *testing.T) {
-	families, err := metrics.New(metrics.Build{}, sets()).Gatherer().Gather()
+	m := metrics.New(metrics.Build{}, sets())
+	m.NewOAuth([]string{"office"}, nil)
+	families, err := m.Gatherer().Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -357,6 +357,11 @@ func (h *history) attention(all stretch, now time.Time, f Facts) (out []notice) 
 	if h.last(key{metric: configGood}) == 0 && h.last(key{metric: configTime}) > 0 {
 		add("warn", "Warning", "The configuration was wrong when it was last read; the one before is used on.")
 	}
+	for _, k := range bounded(h.keys(tokenAccounts)) {
+		if n := h.last(k); n > 0 && k.b != "good" {
+			add("bad", "Problem", "%s of the grant %s cannot get an access token (%s): see popgate oauth status.", plural(n, "account", "accounts"), k.a, k.b)
+		}
+	}
 	if n := h.sum(all, idsChanged); n > 0 {
 		add("warn", "Warning", "%s renumbered by the mail server: clients fetch all of the mail there again.", plural(n, "mailbox was", "mailboxes were"))
 	}

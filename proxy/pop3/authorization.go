@@ -3,7 +3,6 @@ package pop3
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +25,10 @@ func (s *session) capa(arguments) Result {
 func (s *session) capabilities() []string {
 	caps := []string{"TOP", "UIDL"}
 	if s.mayLogIn() {
-		caps = append(caps, "USER", "SASL "+strings.Join(saslMechanisms(), " "))
+		caps = append(caps, "USER")
+	}
+	if names := s.mechanisms(); len(names) > 0 {
+		caps = append(caps, "SASL "+strings.Join(names, " "))
 	}
 	if s.state == authorization && !s.encrypted && s.opts.TLS != nil {
 		caps = append(caps, "STLS")
@@ -66,41 +68,18 @@ func (s *session) pass(a arguments) Result {
 	}
 	user := s.user
 	s.user = "" // RFC 1939 section 7: after -ERR it begins with USER again
-	return s.logIn(mechUser, user, string(a.text))
-}
-
-var (
-	errNoUser      = errors.New("no user")
-	errNoSecret    = errors.New("no password")
-	errUserChars   = errors.New("control characters in the user")
-	errSecretChars = errors.New("NUL, CR or LF in the password")
-)
-
-// checkCredentials refuses what could be taken for something else on the way to
-// the mail service: control characters separate fields and commands there, and
-// an empty password proves nothing to some.
-func checkCredentials(user, secret string) error {
-	switch {
-	case user == "":
-		return errNoUser
-	case secret == "":
-		return errNoSecret
-	case strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return errUserChars
-	case strings.ContainsAny(secret, "\x00\r\n"):
-		return errSecretChars
-	}
-	return nil
+	return s.logIn(mechUser, credentials{user: user, secret: string(a.text)})
 }
 
 // logIn proves the client to the store and takes the maildrop.
-func (s *session) logIn(mechanism, user, secret string) Result {
-	if err := checkCredentials(user, secret); err != nil {
-		return s.loginFailed(mechanism, user, &upstream.Error{Kind: upstream.Refused, Op: "login", Err: err})
+func (s *session) logIn(mechanism string, c credentials) Result {
+	if err := c.check(); err != nil {
+		return s.loginFailed(mechanism, c, &upstream.Error{Kind: upstream.Refused, Op: "login", Err: err})
 	}
 	m, err := s.takeMaildrop(upstream.Credentials{
-		User: user, Secret: upstream.NewSecret(secret), Client: s.client, Server: addrPort(s.conn.raw.LocalAddr()),
-		Listener: s.via.Listener, TLS: s.encrypted, Transcript: s.watched(user),
+		User: c.user, Secret: upstream.NewSecret(c.secret), Proof: c.proof, Authorize: c.authorize,
+		Client: s.client, Server: addrPort(s.conn.raw.LocalAddr()), Listener: s.via.Listener, TLS: s.encrypted,
+		Transcript: s.watched(c.user),
 	})
 	if err == errClientGone {
 		s.finish(EndClientGone)
@@ -108,13 +87,19 @@ func (s *session) logIn(mechanism, user, secret string) Result {
 	}
 	if err != nil {
 		s.closeAccount()
-		return s.loginFailed(mechanism, user, err)
+		return s.loginFailed(mechanism, c, err)
+	}
+	if c.agreed != nil {
+		if over := s.agree(c.agreed); over != "" {
+			s.closeAccount()
+			return over
+		}
 	}
 	call2(s.opts.Trace.Login, mechanism, string(OK))
 	if s.transcript != nil && !s.transcript.on {
 		s.transcript = nil // nobody asked for this user's
 	}
-	s.enterTransaction(user, m)
+	s.enterTransaction(c.user, m)
 	return s.ok("logged in")
 }
 
@@ -157,10 +142,15 @@ func (s *session) takeMaildrop(c upstream.Credentials) (_ upstream.Maildrop, err
 
 // loginFailed replies to a login that failed. Its message and the names of its
 // attributes stay as they are: programs that ban addresses read them.
-func (s *session) loginFailed(mechanism, user string, err error) Result {
+func (s *session) loginFailed(mechanism string, c credentials, err error) Result {
 	kind := upstream.KindOf(err)
-	s.log.Warn("login failed", "cause", kind.String(), "mechanism", mechanism, "tls", s.encrypted, "user", clip(user), "error", err)
+	s.log.Warn("login failed", "cause", kind.String(), "mechanism", mechanism, "tls", s.encrypted, "user", clip(c.user), "error", err)
 	call2(s.opts.Trace.Login, mechanism, kind.String())
+	if kind == upstream.Refused && c.refused != nil {
+		if _, over := s.challenge(c.refused); over != "" { // what the client says to it means nothing
+			return over
+		}
+	}
 	s.failed(kind)
 	if kind != upstream.Refused {
 		s.countError() // no fault of the client's, but no reason to go on for ever

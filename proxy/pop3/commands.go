@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/popgate/popgate/proxy/pop3/pop3wire"
@@ -16,6 +17,7 @@ const (
 	numberAndLines       // a message number and a count of lines
 	text                 // the rest of the line, not empty
 	password             // the rest of the line as it stands
+	nameAndDigest        // a name, and a word behind it
 	mechanism            // none; or a SASL mechanism, and maybe an initial response
 )
 
@@ -25,6 +27,7 @@ type arguments struct {
 	n         int // message number; 0: none was given
 	lines     int
 	text      []byte
+	digest    []byte
 	mechanism []byte // nil: none
 	initial   []byte // nil: none
 }
@@ -41,6 +44,7 @@ type command struct {
 func commandTable() []command {
 	const both = authorization | transaction
 	return []command{
+		{mechAPOP, authorization, nameAndDigest, (*session).apop, "RFC 1939 section 7"},
 		{"AUTH", authorization, mechanism, (*session).auth, "RFC 5034 section 4"},
 		{"CAPA", both, noArguments, (*session).capa, "RFC 2449 section 5"},
 		{"DELE", transaction, number, (*session).dele, "RFC 1939 section 5"},
@@ -104,6 +108,12 @@ func (sh shape) parse(c pop3wire.Command) (a arguments, ok bool) {
 		return arguments{text: c.Rest}, len(c.Rest) > 0
 	case password:
 		return arguments{text: c.Rest}, c.Rest != nil
+	case nameAndDigest:
+		i := bytes.LastIndexByte(c.Rest, ' ')
+		if i < 1 {
+			return a, false
+		}
+		return arguments{text: c.Rest[:i], digest: c.Rest[i+1:]}, true
 	}
 	var array [2][]byte
 	args, ok := c.Args(array[:])

@@ -20,11 +20,24 @@ const ExpireOmitted = "-"
 type Options struct {
 	Store upstream.Store
 
-	// TLS is for STLS; nil: STLS is not offered. ALPN is its business.
+	// TLS is for STLS; nil: STLS is not offered. ALPN is its business. A client
+	// whose certificate was verified under it, or under that of the listener, is
+	// offered EXTERNAL.
 	TLS *tls.Config
 	// AllowClearText accepts logins without TLS from anywhere. The default
 	// accepts them only where both addresses of the connection are loopback.
 	AllowClearText bool
+
+	// Shared has the secrets of clients that prove themselves by a digest; nil:
+	// no APOP, CRAM-MD5 and SCRAM-SHA-256, and no timestamp in the greeting. They
+	// are accepted without TLS too, since the secret does not cross the wire.
+	Shared SharedSecrets
+	// Bearer offers XOAUTH2 and OAUTHBEARER: the client has an access token.
+	Bearer bool
+	// AuthorizationIdentity lets a client name another user than the one who it
+	// proves to be (RFC 4616 section 2); the store decides. Without it such a
+	// login is refused.
+	AuthorizationIdentity bool
 
 	// Expire is the argument of the EXPIRE capability (RFC 2449 section 6.7):
 	// "" is NEVER, else NEVER or a number of days, with USER behind it where
@@ -53,6 +66,13 @@ type Options struct {
 
 	Logger *slog.Logger // nil: no log
 	Trace  Trace
+}
+
+// SharedSecrets knows the secrets that users share with popgate. It is safe for
+// concurrent use and takes no longer for a user who has one than for any other.
+type SharedSecrets interface {
+	// SharedSecret returns the secret of user, false where there is none.
+	SharedSecret(user string) (upstream.Secret, bool)
 }
 
 // minIdle is the shortest autologout timer that RFC 1939 section 3 allows.

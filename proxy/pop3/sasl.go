@@ -3,7 +3,6 @@ package pop3
 import (
 	"bytes"
 	"encoding/base64"
-	"errors"
 
 	"github.com/emersion/go-sasl"
 
@@ -11,92 +10,93 @@ import (
 	"github.com/popgate/popgate/upstream"
 )
 
-// credentials are what a SASL exchange gave.
-type credentials struct {
-	user   string
-	secret string
+// A saslMechanism is a row of the table of mechanisms (RFC 5034).
+type saslMechanism struct {
+	name    string
+	secret  bool // what the client sends is as good as its secret: not without TLS
+	offered func(*session) bool
+	// server is the server's side of one exchange. It asks no store: a wrong
+	// password is one error there and a service that is down another. What the
+	// exchange gives is in c when it is done.
+	server func(s *session, c *credentials) sasl.Server
 }
 
-var errIdentity = errors.New("another authorization identity")
-
-// plain returns the server's side of PLAIN. The store is asked later, so that a
-// wrong password is one error and a service that is down another.
-func (c *credentials) plain() sasl.Server {
-	return sasl.NewPlainServer(func(identity, user, secret string) error {
-		c.user, c.secret = user, secret
-		// Some clients name the user twice.
-		if identity != "" && identity != user {
-			return errIdentity
-		}
-		return nil
-	})
-}
-
-// login is the server's side of LOGIN: two questions, in plain words.
-type login struct {
-	*credentials
-	named bool
-}
-
-// Next takes the user, which may have come as an initial response, and then the
-// password. Only the absence of an initial response is nil.
-func (l *login) Next(response []byte) (challenge []byte, done bool, err error) {
-	switch {
-	case response == nil:
-		return []byte("Username:"), false, nil
-	case !l.named:
-		l.user, l.named = string(response), true
-		return []byte("Password:"), false, nil
+// mechanismTable is in the order in which clients are told.
+func mechanismTable() []saslMechanism {
+	always := func(*session) bool { return true }
+	shared := func(s *session) bool { return s.server.digests != nil }
+	bearer := func(s *session) bool { return s.opts.Bearer }
+	return []saslMechanism{
+		{"PLAIN", true, always, newPlain},
+		{"LOGIN", true, always, newLogin},
+		{"SCRAM-SHA-256", false, shared, newSCRAM},
+		{"CRAM-MD5", false, shared, newCRAM},
+		{"XOAUTH2", true, bearer, newXOAUTH2},
+		{"OAUTHBEARER", true, bearer, newOAUTHBEARER},
+		{"EXTERNAL", false, func(s *session) bool { return len(s.certified()) > 0 }, newExternal},
 	}
-	l.secret = string(response)
-	return nil, true, nil
+}
+
+// usable reports whether m can be used on this connection as it is now.
+func (s *session) usable(m saslMechanism) bool {
+	return m.offered(s) && (!m.secret || s.mayLogIn())
+}
+
+// mechanisms lists what can be used.
+func (s *session) mechanisms() (names []string) {
+	for _, m := range mechanismTable() {
+		if s.usable(m) {
+			names = append(names, m.name)
+		}
+	}
+	return names
 }
 
 // auth answers AUTH (RFC 5034 section 4).
 func (s *session) auth(a arguments) Result {
-	if !s.mayLogIn() {
+	names := s.mechanisms()
+	if len(names) == 0 {
 		return s.needsTLS()
 	}
 	if a.mechanism == nil {
-		return s.listMechanisms()
+		return s.listMechanisms(names)
 	}
-	var got credentials
-	var server sasl.Server
 	name := pop3wire.ParseCommand(a.mechanism).Verb // in upper case
-	switch name {
-	case mechPlain:
-		server = got.plain()
-	case mechLogin:
-		server = &login{credentials: &got}
-	default:
-		return s.bad("no such mechanism")
+	for _, m := range mechanismTable() {
+		switch {
+		case m.name != name || !m.offered(s):
+		case !s.usable(m):
+			return s.needsTLS()
+		default:
+			return s.exchange(m, a.initial)
+		}
 	}
-	response, ok := decodeInitial(a.initial)
+	return s.bad("no such mechanism")
+}
+
+// exchange goes through the steps of m, then logs in.
+func (s *session) exchange(m saslMechanism, initial []byte) Result {
+	response, ok := decodeInitial(initial)
 	if !ok {
 		return s.bad("not base64")
 	}
 	s.user = ""
+	var got credentials
+	server := m.server(s, &got)
 	for {
 		challenge, done, err := server.Next(response)
 		if err != nil {
-			return s.loginFailed(name, got.user, &upstream.Error{Kind: upstream.Refused, Op: "login", Err: err})
+			return s.loginFailed(m.name, got, &upstream.Error{Kind: upstream.Refused, Op: "login", Err: err})
 		}
 		if done {
-			return s.logIn(name, got.user, got.secret)
+			return s.logIn(m.name, got)
 		}
-		question := base64.StdEncoding.AppendEncode(append(s.out.Available(), "+ "...), challenge)
-		s.out.Write(append(question, "\r\n"...))
-		s.transcript.Note("popgate", "+ (a challenge)")
-		line, ok := s.readLine(s.in.ReadResponse)
-		if !ok {
-			if s.end == EndDrained || s.end == EndLineTooLong {
-				return Err // which was the reply
-			}
-			return Cut
+		line, over := s.challenge(challenge)
+		if over != "" {
+			return over
 		}
-		s.transcript.Note("client", "(a response, hidden)")
 		if string(line) == "*" {
-			return s.err(pop3wire.NoCode, "cancelled")
+			return s.bad("cancelled") // counted: an exchange costs the server more than a line
 		}
 		if response, ok = decode(line); !ok {
 			return s.bad("not base64")
@@ -104,11 +104,44 @@ func (s *session) auth(a arguments) Result {
 	}
 }
 
+// challenge sends a challenge and reads the line that the client answers. Where
+// none comes, over is how the command has ended.
+func (s *session) challenge(challenge []byte) (line []byte, over Result) {
+	question := base64.StdEncoding.AppendEncode(append(s.out.Available(), "+ "...), challenge)
+	s.out.Write(append(question, "\r\n"...))
+	s.transcript.Note("popgate", "+ (a challenge)")
+	line, ok := s.readLine(s.in.ReadResponse)
+	switch {
+	case ok:
+		s.transcript.Note("client", "(a response, hidden)")
+		return line, ""
+	case s.end == EndDrained || s.end == EndLineTooLong:
+		return nil, Err // which was the reply
+	}
+	return nil, Cut
+}
+
+// agree sends what the server has to say when the store has agreed, in a
+// challenge that the client answers with nothing (RFC 5034 section 4). A client
+// that does not believe it cancels.
+func (s *session) agree(proof []byte) (over Result) {
+	line, over := s.challenge(proof)
+	switch {
+	case over != "":
+		return over
+	case string(line) == "*":
+		return s.bad("cancelled")
+	case len(line) > 0:
+		return s.bad("nothing was asked for")
+	}
+	return ""
+}
+
 // listMechanisms answers AUTH without arguments, which clients older than CAPA
 // ask.
-func (s *session) listMechanisms() Result {
+func (s *session) listMechanisms(names []string) Result {
 	s.ok("mechanisms follow")
-	for _, name := range saslMechanisms() {
+	for _, name := range names {
 		s.writeLine(name)
 	}
 	s.writeLine(".")

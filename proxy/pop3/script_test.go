@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -173,6 +174,13 @@ func (sc *script) run(t *testing.T) {
 				l.store.SetTerms(upstream.Terms{ReadOnly: true})
 			case "mark-seen":
 				l.store.SetTerms(upstream.Terms{MarkSeen: true})
+			case "shared-secrets":
+				cryptotest.SetGlobalRandom(t, 1) // what clients reckon with is in the script
+				o.Shared = secretsOf(strings.Fields(value))
+			case "bearer":
+				o.Bearer = true
+			case "authorization-identity":
+				o.AuthorizationIdentity = true
 			case "expire":
 				o.Expire = value
 			case "login-delay":
@@ -207,6 +215,23 @@ func (sc *script) run(t *testing.T) {
 	if t.Failed() {
 		t.Logf("log:\n%s", l.log.String())
 	}
+}
+
+// secrets are shared secrets by user.
+type secrets map[string]string
+
+func (s secrets) SharedSecret(user string) (upstream.Secret, bool) {
+	secret, ok := s[user]
+	return upstream.NewSecret(secret), ok
+}
+
+// secretsOf takes users and their secrets by turns.
+func secretsOf(words []string) secrets {
+	s := secrets{}
+	for i := 0; i+1 < len(words); i += 2 {
+		s[words[i]] = words[i+1]
+	}
+	return s
 }
 
 // play goes through the session. Lines from the client that follow each other go

@@ -13,6 +13,7 @@ type Server struct {
 	opts     Options
 	commands map[string]command
 	buffers  pop3wire.Buffers
+	digests  *digests // nil: no shared secrets
 }
 
 // Via tells how a connection came in.
@@ -30,6 +31,11 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{opts: o, commands: map[string]command{}}
 	for _, c := range commandTable() {
 		s.commands[c.verb] = c
+	}
+	if o.Shared == nil {
+		delete(s.commands, mechAPOP)
+	} else {
+		s.digests = newDigests(o.Shared)
 	}
 	return s, nil
 }

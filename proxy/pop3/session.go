@@ -41,6 +41,8 @@ type session struct {
 	errors int // bad commands so far; STLS does not forget them
 	tries  int // refused logins so far
 
+	timestamp string // of the greeting; "" without APOP
+
 	user    string // given by USER, or logged in
 	account upstream.Account
 	terms   upstream.Terms
@@ -85,9 +87,7 @@ func (s *session) run() {
 			return
 		}
 	}
-	// No angle brackets in the greeting: they would offer APOP (RFC 1939
-	// section 7).
-	s.ok("POP3 ready")
+	s.greet()
 	first := true
 	for s.end == "" {
 		if first && !s.looksLikePOP3() {
@@ -99,6 +99,16 @@ func (s *session) run() {
 			first = false
 		}
 	}
+}
+
+// greet sends the greeting. Angle brackets in it offer APOP (RFC 1939 section 7).
+func (s *session) greet() {
+	text := "POP3 ready"
+	if s.server.digests != nil {
+		s.timestamp = newTimestamp()
+		text += " " + s.timestamp
+	}
+	s.ok(text)
 }
 
 // readLine flushes what the client must see before it goes on, then reads one

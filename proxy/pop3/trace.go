@@ -109,17 +109,20 @@ func Verbs() []string {
 	return append(verbs, otherVerb)
 }
 
-// The ways to log in.
+// The ways to log in that are no SASL mechanism.
 const (
-	mechUser  = "USER" // USER and PASS
-	mechPlain = "PLAIN"
-	mechLogin = "LOGIN"
+	mechUser = "USER" // USER and PASS
+	mechAPOP = "APOP"
 )
 
 // Mechanisms lists the ways to log in.
-func Mechanisms() []string { return append([]string{mechUser}, saslMechanisms()...) }
-
-func saslMechanisms() []string { return []string{mechPlain, mechLogin} }
+func Mechanisms() []string {
+	list := []string{mechUser, mechAPOP}
+	for _, m := range mechanismTable() {
+		list = append(list, m.name)
+	}
+	return list
+}
 
 // LoginResults lists the results of a login: "ok", and the kinds of error.
 func LoginResults() []string {

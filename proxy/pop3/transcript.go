@@ -118,7 +118,7 @@ func (t *transcript) heard(known command, ok bool, c pop3wire.Command, a argumen
 // mechanismIsKnown keeps a password that was typed in the place of a mechanism
 // out.
 func mechanismIsKnown(name []byte) bool {
-	for _, m := range saslMechanisms() {
+	for _, m := range Mechanisms() {
 		if strings.EqualFold(m, string(name)) {
 			return true
 		}

@@ -174,22 +174,6 @@ func TestAFailedProofOrStepEndsTheLogin(t *testing.T) {
 	}
 }
 
-// A shared secret proves a client to its local account alone, and so does any
-// proof that is none for a mail service.
-func TestAProofOfOursGoesToNoMailService(t *testing.T) {
-	store := &recorder{}
-	s := route.New(table(t, route.Route{Name: "it", Prove: pass, Steps: []route.Step{pass}, Store: store}), route.Trace{})
-	for _, proof := range []upstream.Proof{upstream.Shared, upstream.Shared + 1} {
-		c := from("alice")
-		c.Proof = proof
-		_, err := where(t, s, c)
-		wantKind(t, "shared", err, upstream.Refused, "no credentials of its own")
-	}
-	if len(store.got) > 0 {
-		t.Error("the store was asked")
-	}
-}
-
 func secretFile(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "secret")

@@ -3,6 +3,7 @@ package wrap
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -23,6 +24,9 @@ func Contract(s upstream.Store) upstream.Store { return &contractStore{s} }
 type contractStore struct{ inner upstream.Store }
 
 func (s *contractStore) Login(ctx context.Context, c upstream.Credentials) (upstream.Account, error) {
+	if !c.Proof.ForStore() {
+		return nil, checkProof(c)
+	}
 	a, err := s.inner.Login(ctx, c)
 	if err != nil {
 		return nil, checkError("login", err)
@@ -31,6 +35,14 @@ func (s *contractStore) Login(ctx context.Context, c upstream.Credentials) (upst
 		return nil, violation("login", "neither an account nor an error")
 	}
 	return &contractAccount{inner: a, key: a.Key()}, nil
+}
+
+// checkProof says why credentials stop here that no mail service can take.
+func checkProof(c upstream.Credentials) error {
+	if c.Proof == upstream.Shared && c.Secret.Reveal() == "" {
+		return &upstream.Error{Kind: upstream.Refused, Op: "login", Err: errors.New("the client's digest is wrong, or it has no shared secret")}
+	}
+	return violation("login", "the client has no password for the mail service, and nobody put one in place: it needs a local account with an upstream-password")
 }
 
 type contractAccount struct {

@@ -15,7 +15,6 @@ type Config struct {
 	Listen    []Listen   // where POP3 clients connect; at least one
 	TLS       TLS        // for pop3s:// and for STLS
 	Upstreams []Upstream // the IMAP and JMAP services; at least one
-	Accounts  Accounts   // users whom popgate proves itself
 	// Routes are tried in this order; at least one. Those of RoutesFile come last.
 	Routes     []Route
 	RoutesFile string        // is watched; "" for none
@@ -33,6 +32,8 @@ type Config struct {
 	Limits     Limits
 	Throttle   Throttle // guesses of passwords
 	Transcript Transcript
+	OAuth      OAuth    `json:",omitzero"` // access tokens for mail services
+	Accounts   Accounts // users whom the gateway proves itself
 
 	single Upstream // what stands under upstream, until it is one of Upstreams
 	fixed  int      // how many of Routes are not from RoutesFile

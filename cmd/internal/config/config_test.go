@@ -191,7 +191,7 @@ func TestReferenceIsTheDefault(t *testing.T) {
 	for _, key := range config.KeyNames() {
 		name := key[strings.LastIndexByte(key, '.')+1:]
 		if !slices.ContainsFunc(strings.Split(config.Reference(), "\n"), func(line string) bool {
-			return strings.HasPrefix(strings.TrimLeft(line, " #"), name+":")
+			return strings.HasPrefix(strings.TrimLeft(line, " #-"), name+":")
 		}) {
 			t.Errorf("reference.yaml does not name %s", key)
 		}

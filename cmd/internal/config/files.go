@@ -84,6 +84,11 @@ func (u Upstream) Roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// rooted trusts those roots and no others.
+func rooted(roots *x509.CertPool) *tls.Config {
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+}
+
 func named(file string, err error) error { return fmt.Errorf("%s %w", file, err) }
 
 // holds reports whether data has a PEM block of a type that ends in kind.
@@ -112,7 +117,9 @@ func (l *loader) files(c *Config) {
 	}
 	for _, listen := range c.Listen {
 		l.legacy(listen, usual)
+		l.clientCA(listen)
 	}
+	l.accounts(c)
 }
 
 // legacy reads the certificate of a listener for old devices. Old TLS can give a

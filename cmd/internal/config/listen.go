@@ -19,6 +19,10 @@ type Listen struct {
 	Proxies []netip.Prefix // where there are any, only they connect, with PROXY headers
 	Legacy  Legacy
 
+	SharedSecrets bool   // APOP, CRAM-MD5 and SCRAM-SHA-256, for accounts with a shared secret
+	Bearer        bool   // XOAUTH2 and OAUTHBEARER
+	ClientCA      string // PEM file: who signs certificates of clients; "" for none
+
 	path string // of its section in the file; "" for one that is a URL alone
 }
 
@@ -87,6 +91,9 @@ func (l *listening) section() []key {
 			{name: "cert", accepts: "a PEM file", file: true, set: text(&l.next.Legacy.Cert)},
 			{name: "key", accepts: "a PEM file", file: true, set: text(&l.next.Legacy.Key)},
 		}},
+		boolean("shared-secrets", &l.next.SharedSecrets),
+		boolean("bearer", &l.next.Bearer),
+		{name: "client-ca", accepts: "a PEM file", file: true, set: text(&l.next.ClientCA)},
 	}
 }
 

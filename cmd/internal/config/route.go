@@ -27,6 +27,7 @@ type Route struct {
 	Accounts     bool   // popgate proves the client
 	Master       Master // and then logs in as this one
 	PasswordFile string // or with this password; "" for the client's, or its account's
+	OAuth        string // or with an access token of this grant; "" for none
 
 	Delete Delete
 	Trash  string // "" for the upstream's
@@ -166,6 +167,7 @@ func (r *Route) keys() []key {
 			{name: "password-file", accepts: "a file that holds a secret and nothing else", file: true, set: text(&r.Master.PasswordFile)},
 		}},
 		{name: "password-file", accepts: "a file that holds a secret and nothing else", file: true, set: text(&r.PasswordFile)},
+		{name: "oauth", accepts: "the name of a grant", set: text(&r.OAuth)},
 		without(deletePolicy("delete", &r.Delete)),
 		{name: "trash", accepts: "the name of a mailbox", set: text(&r.Trash)},
 		without(seen("seen", &r.Seen)),
@@ -208,7 +210,7 @@ func (l *loader) routing(c *Config) {
 	case given && len(c.Routes) == 0 && !l.refused("routes"):
 		l.report(l.place("routes"), "routes", "the list is empty, and nobody could log in")
 	case !given && c.RoutesFile == "":
-		c.Routes = []Route{{Name: everybody, Folders: NoFolders}}
+		c.Routes = []Route{{Name: everybody, Folders: NoFolders, Accounts: c.Accounts.File != ""}}
 	}
 	l.complete(c, c.Routes, nil)
 	c.fixed = len(c.Routes)
@@ -309,8 +311,8 @@ func (l *loader) route(c *Config, r Route) {
 		if _, err := (Upstream{CA: a.CA}).Roots(); err != nil {
 			wrong("auth-http.ca", "%v", err)
 		}
-		if r.Upstream != "" || r.Accounts || r.Master.Given() || r.PasswordFile != "" || r.Trash != "" {
-			wrong("auth-http", "the service proves the client and says where it goes; leave out upstream, accounts, master, password-file and trash")
+		if r.Upstream != "" || r.Accounts || r.Master.Given() || r.PasswordFile != "" || r.OAuth != "" || r.Trash != "" {
+			wrong("auth-http", "the service proves the client and says where it goes; leave out upstream, accounts, master, password-file, oauth and trash")
 		}
 	} else if !slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == r.Upstream }) {
 		if r.Upstream == "" {
@@ -328,9 +330,17 @@ func (l *loader) route(c *Config, r Route) {
 	if r.PasswordFile != "" {
 		needs("password-file", r.PasswordFile, false, "")
 	}
+	if r.OAuth != "" {
+		if !slices.ContainsFunc(c.OAuth.Grants, func(g OAuthGrant) bool { return g.Name == r.OAuth }) {
+			wrong("oauth", "there is no grant %s in the section oauth", shown(r.OAuth))
+		}
+		if r.Master.Given() || r.PasswordFile != "" {
+			wrong("oauth", "a token takes the place of a password; leave out master and password-file")
+		}
+	}
 	// Without a proof of ours any password would do.
-	if own := r.Master.Given() || r.PasswordFile != ""; own && !r.Accounts {
-		l.report(l.place(r.path), r.path, "with master or password-file the mail server no longer sees the client's password, and anybody could log in; add accounts: true")
+	if own := r.Master.Given() || r.PasswordFile != "" || r.OAuth != ""; own && !r.Accounts {
+		l.report(l.place(r.path), r.path, "with master, password-file or oauth the mail server no longer sees the client's password, and anybody could log in; add accounts: true")
 	}
 	if r.Accounts && c.Accounts.File == "" {
 		wrong("accounts", "there are none; give accounts.file, or leave this out")
@@ -338,6 +348,7 @@ func (l *loader) route(c *Config, r Route) {
 	if r.ClientAuthorize && (r.Accounts || r.Authorize != "" || r.AuthHTTP.Given()) {
 		wrong("client-authorize", "who may name another user must be proved by the mail server; leave out accounts, authorize and auth-http")
 	}
+	l.overJMAP(c, r, wrong)
 	for _, name := range r.Match.Listeners {
 		if !slices.ContainsFunc(c.Listen, func(l Listen) bool { return l.Name == name }) {
 			wrong("match.listeners", "no listener has the name %s", shown(name))
@@ -348,6 +359,29 @@ func (l *loader) route(c *Config, r Route) {
 	}
 	if err := r.check(); err != nil {
 		l.report(l.place(r.path), r.path, "%v", err)
+	}
+}
+
+// overJMAP refuses what a JMAP upstream does not do.
+func (l *loader) overJMAP(c *Config, r Route, wrong func(name, format string, args ...any)) {
+	for _, u := range c.Upstreams {
+		if !u.JMAP || u.Name != r.Upstream {
+			continue
+		}
+		for _, is := range []struct {
+			name  string
+			given bool
+		}{
+			{"folders", r.Folders != NoFolders}, {"mailbox", r.Mailbox != ""}, {"authorize", r.Authorize != ""},
+			{"client-authorize", r.ClientAuthorize}, {"master", r.Master.Given()},
+		} {
+			if is.given {
+				wrong(is.name, "it goes with imap:// and imaps://, and not with %s", u)
+			}
+		}
+		if r.OAuth != "" && !u.Bearer {
+			wrong("oauth", "%s takes passwords; give it auth: bearer", u)
+		}
 	}
 }
 
@@ -403,18 +437,27 @@ func (r Route) Rule() (route.Route, error) {
 // routeWarnings lists routes that no login reaches, and secrets that others can
 // read.
 func (c Config) routeWarnings() (w []string) {
-	taken := ""
+	taken, proved := "", false
 	for _, r := range c.Routes {
 		if taken != "" {
 			w = append(w, fmt.Sprintf("route %s is never reached: route %s before it takes every login", r.Name, taken))
 		} else if r.Match.all() {
 			taken = r.Name
 		}
+		proved = proved || r.Accounts
+		for _, u := range c.Upstreams {
+			if u.Name == r.Upstream {
+				w = append(w, gmailWarning(u.Host, r.Delete)...)
+			}
+		}
 		for _, file := range []string{r.PasswordFile, r.Master.PasswordFile, r.AuthHTTP.KeyFile} {
 			if file != "" && readByAll(file) {
 				w = append(w, fmt.Sprintf("%s holds a secret, and every user of this machine can read it", file))
 			}
 		}
+	}
+	if c.Accounts.File != "" && !proved {
+		w = append(w, "accounts.file is read, and no route has accounts: true")
 	}
 	return w
 }

@@ -17,9 +17,11 @@ func (l *loader) rules(c *Config) {
 	}
 	for _, listen := range c.Listen {
 		l.listener(listen)
+		l.proofs(c, listen)
 	}
 	l.certificates(c)
 	l.routing(c)
+	l.oauth(&c.OAuth)
 }
 
 // listener checks what stands in a section of its own.
@@ -73,6 +75,7 @@ func (l *loader) certificates(c *Config) {
 	for _, listen := range c.Listen {
 		at := listen.at()
 		switch {
+		case listen.SharedSecrets && !listen.TLS: // without a password in clear text
 		case listen.Legacy.Given(), l.refused(at), l.refused(at + ".legacy"):
 		case listen.TLS:
 			l.report(l.place(at), at, "%s needs a certificate; give tls.cert and tls.key (--tls-cert, --tls-key)", listen)

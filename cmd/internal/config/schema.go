@@ -39,9 +39,6 @@ func schema(c *Config) []key {
 		}},
 		{name: "upstream", keys: c.single.keys()},
 		upstreams(&c.Upstreams),
-		{name: "accounts", keys: []key{
-			{name: "file", accepts: "a file name", file: true, set: text(&c.Accounts.File)},
-		}},
 		routes(&c.Routes),
 		{name: "routes-file", accepts: "a file name", file: true, set: text(&c.RoutesFile)},
 		deletePolicy("delete", &c.Delete),
@@ -102,6 +99,8 @@ func schema(c *Config) []key {
 				list: func() { c.Transcript.From = nil },
 				set:  func(s string) error { return addNetwork(&c.Transcript.From, s) }},
 		}},
+		oauthKey(&c.OAuth),
+		accountsKey(&c.Accounts),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Upstream is an IMAP or JMAP service behind the gateway.
@@ -26,6 +27,13 @@ type Upstream struct {
 	// Reuse is how long after its login a connection may serve further sessions of
 	// the same account and password; 0 for one session only.
 	Reuse time.Duration
+
+	// MasterSeparator makes one login name of two users, as in alice*master; "" tells
+	// the server of both by AUTHENTICATE PLAIN.
+	MasterSeparator string
+	// Hierarchy separates the levels of mailbox names, whatever the server uses; ""
+	// for names as the server lists them.
+	Hierarchy string
 
 	TellClient    bool // the client's address by ID, before login
 	ProxyProtocol bool // the client's address in a PROXY header
@@ -49,6 +57,13 @@ func (u *Upstream) keys() []key {
 		{name: "server-name", accepts: "the name in the server's certificate", set: text(&u.ServerName)},
 		{name: "mailbox", flag: "mailbox", accepts: "the name of a mailbox", set: text(&u.Mailbox)},
 		{name: "trash", flag: "trash", accepts: "the name of a mailbox", set: text(&u.Trash)},
+		{name: "master-separator", accepts: "what stands between two users, such as *", set: text(&u.MasterSeparator)},
+		{name: "hierarchy", accepts: "one character, such as /", set: func(s string) error {
+			if utf8.RuneCountInString(s) != 1 {
+				return errValue
+			}
+			return text(&u.Hierarchy)(s)
+		}},
 		duration("reuse", "", &u.Reuse, 0, 10*time.Minute),
 		choice("id", "", &u.TellClient, option("none", false), option("client", true)),
 		boolean("proxy-protocol", &u.ProxyProtocol),
@@ -139,6 +154,12 @@ func (l *loader) upstream(u Upstream) {
 	}
 	if u.Reuse > 0 && u.JMAP {
 		wrong("reuse", "reuse goes with imap:// and imaps://; over HTTP connections are kept anyway; leave it out")
+	}
+	if u.JMAP && u.MasterSeparator != "" {
+		wrong("master-separator", "it goes with imap:// and imaps://; leave it out")
+	}
+	if u.JMAP && u.Hierarchy != "" {
+		wrong("hierarchy", "it goes with imap:// and imaps://; JMAP has / always; leave it out")
 	}
 	if u.Reuse > 0 && (u.TellClient || u.ProxyProtocol) {
 		wrong("reuse", "a connection that is reused would show the server the address of an earlier client; leave out reuse, or id and proxy-protocol")

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/accounts"
+)
+
+type passwdCommand struct {
+	User string `arg:"" help:"The account: the user name that the POP3 client gives."`
+	File string `short:"f" default:"/etc/popgate/accounts" placeholder:"FILE" help:"The file of accounts; it is made if need be. Default: ${default}."`
+
+	Password         bool    `help:"Ask for the password of the account. Default, where nothing else is to be changed."`
+	Shared           bool    `help:"Ask for a shared secret, for APOP, CRAM-MD5 and SCRAM-SHA-256. It is kept as it is, not as a hash."`
+	External         *bool   `negatable:"" help:"Whether a verified certificate of this user is enough."`
+	UpstreamUser     *string `placeholder:"NAME" help:"The user at the mail server; an empty one: that of the client."`
+	UpstreamPassword bool    `help:"Ask for the password at the mail server; an empty one: that of the client."`
+	Mailbox          *string `placeholder:"NAME" help:"The mailbox; an empty one: that of the configuration."`
+	Delete           bool    `help:"Take the account out."`
+}
+
+// Help is shown by --help.
+func (passwdCommand) Help() string {
+	return `On a terminal each secret is asked for twice, and not shown. Else they are read from standard input, a line each, in the order of the options above. All other lines of the file stay as they are. A running gateway reads the new file within seconds.
+
+Examples:
+
+    popgate passwd --file accounts scanner
+
+    popgate passwd --file accounts --password --upstream-password --upstream-user ann@example.net scanner
+
+    printf 'tanstaaf\n' | popgate passwd --file accounts --shared old-fax
+
+    popgate passwd --file accounts --delete old-fax`
+}
+
+// Run asks for what is to be asked for, and changes the file.
+func (c *passwdCommand) Run(env environment) error {
+	change := accounts.Change{Delete: c.Delete, External: c.External, UpstreamUser: c.UpstreamUser, Mailbox: c.Mailbox}
+	nothing := !c.Shared && !c.UpstreamPassword && c.External == nil && c.UpstreamUser == nil && c.Mailbox == nil
+	ask := newAsker(env)
+	for _, s := range []struct {
+		wanted bool
+		empty  bool // accepted
+		what   string
+		to     **upstream.Secret
+	}{
+		{c.Password || nothing, false, "Password", &change.Password},
+		{c.Shared, true, "Shared secret", &change.SharedSecret},
+		{c.UpstreamPassword, true, "Password at the mail server", &change.UpstreamPassword},
+	} {
+		if !s.wanted || c.Delete {
+			continue
+		}
+		text, err := ask.secret(s.what + " of " + c.User)
+		if err != nil {
+			return err
+		}
+		if text == "" && !s.empty {
+			return errors.New("an empty password is none")
+		}
+		secret := upstream.NewSecret(text)
+		*s.to = &secret
+	}
+	if err := accounts.Edit(c.File, c.User, change); err != nil {
+		return fmt.Errorf("%s: %w", c.File, err)
+	}
+	done := "is written"
+	if c.Delete {
+		done = "is taken out"
+	}
+	_, err := fmt.Fprintf(env.stdout, "%s: %s %s\n", c.File, c.User, done)
+	return err
+}
+
+// maxAnswer bounds a line that is read from standard input, in octets.
+const maxAnswer = 1 << 10
+
+// An asker gets secrets from the user.
+type asker struct {
+	out   io.Writer
+	lines *bufio.Reader // nil: there is a terminal
+	hide  func() ([]byte, error)
+}
+
+func newAsker(env environment) *asker {
+	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
+		return &asker{out: env.stderr, hide: func() ([]byte, error) { return term.ReadPassword(fd) }}
+	}
+	return &asker{lines: bufio.NewReaderSize(os.Stdin, maxAnswer)}
+}
+
+// secret reads one secret: on a terminal twice.
+func (a *asker) secret(what string) (string, error) {
+	if a.lines != nil {
+		line, err := a.lines.ReadSlice('\n')
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			return "", fmt.Errorf("%s: a line of more than %d octets", what, maxAnswer)
+		case errors.Is(err, io.EOF) && len(line) == 0:
+			return "", fmt.Errorf("%s: nothing was left on standard input", what)
+		case err != nil && !errors.Is(err, io.EOF):
+			return "", err
+		}
+		return strings.TrimRight(string(line), "\r\n"), nil
+	}
+	var answers [2]string
+	for i, prompt := range []string{what + ": ", "Once more: "} {
+		fmt.Fprint(a.out, prompt)
+		text, err := a.hide()
+		fmt.Fprintln(a.out)
+		if err != nil {
+			return "", err
+		}
+		answers[i] = string(text)
+	}
+	if answers[0] != answers[1] {
+		return "", errors.New("the two are not the same; nothing was changed")
+	}
+	return answers[0], nil
+}
