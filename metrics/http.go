@@ -20,10 +20,13 @@ const (
 )
 
 // Handler serves GET of /metrics, of /-/healthy (200 while the process can
-// answer at all) and of /-/ready (200 while ready reports true, else 503).
-// Anything else is not found.
-func (m *Metrics) Handler(ready func() bool, log *slog.Logger) http.Handler {
+// answer at all) and of /-/ready (200 while ready reports true, else 503), and
+// of / where there is a page to show, which may be nil. Anything else is not found.
+func (m *Metrics) Handler(ready func() bool, page http.Handler, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
+	if page != nil {
+		mux.Handle("GET /{$}", page)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelError),
 		MaxRequestsInFlight: inFlight,

@@ -21,7 +21,7 @@ type settings struct {
 	Trash  string `placeholder:"NAME" help:"The trash mailbox. Default: the one that the server marks as \\Trash."`
 	Seen   string `placeholder:"WHEN" complete:"no,retr" help:"Mark messages as read upstream: no, or retr (those that were retrieved, at QUIT). Default: no."`
 
-	Metrics   string `placeholder:"HOST:PORT" help:"Serve Prometheus metrics at /metrics, and /-/healthy and /-/ready. Default: off."`
+	Metrics   string `placeholder:"HOST:PORT" help:"Serve Prometheus metrics at /metrics, /-/healthy and /-/ready, and a page for browsers at /. Default: off."`
 	Drain     string `placeholder:"TIME" help:"How long sessions may go on after SIGTERM, such as 30s. Default: 30s."`
 	LogFormat string `placeholder:"FORMAT" complete:"auto,text,json" help:"auto (text on a terminal, else JSON), text or json. Default: auto."`
 	LogLevel  string `placeholder:"LEVEL" complete:"debug,info,warn,error" help:"debug, info, warn or error. Default: info."`

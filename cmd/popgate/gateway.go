@@ -18,6 +18,7 @@ import (
 
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
+	"github.com/popgate/popgate/metrics/status"
 	"github.com/popgate/popgate/proxy"
 	"github.com/popgate/popgate/upstream/accounts"
 	"github.com/popgate/popgate/upstream/imap/ledger"
@@ -40,8 +41,9 @@ const (
 // once each and in that order.
 type gateway struct {
 	cfg          config.Config
-	log          *slog.Logger
-	names        []string // of the listeners
+	log          *slog.Logger // which the status page looks at
+	plain        *slog.Logger // which it does not
+	names        []string     // of the listeners
 	maxConns     int
 	metrics      *metrics.Metrics
 	certificates *certificates
@@ -54,6 +56,7 @@ type gateway struct {
 	grants       *grants
 	server       *proxy.Server
 	monitor      net.Listener // nil without metrics
+	page         *status.Page // nil without a status page
 	routing      *routing
 	started      started
 	ready        atomic.Bool
@@ -63,7 +66,7 @@ type gateway struct {
 // newGateway turns the configuration into the options of every package. It
 // opens nothing but the files that are named.
 func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *slog.Logger) (*gateway, error) {
-	g := &gateway{cfg: cfg, log: log, names: listenerNames(cfg.Listen), sockets: handed, supervisor: supervisor{log}}
+	g := &gateway{cfg: cfg, log: log, plain: log, names: listenerNames(cfg.Listen), sockets: handed, supervisor: supervisor{log}}
 	var limited bool
 	var err error
 	reserve := filesReserve
@@ -81,6 +84,8 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 	}
 	g.metrics = metrics.New(build, labelSets(cfg))
 	g.metrics.ConnectionsLimit(g.maxConns)
+	g.openPage(build)
+	log = g.log
 	if g.certificates, err = openCertificates(cfg, g.names, g.metrics, log); err != nil {
 		return nil, err
 	}
@@ -306,7 +311,8 @@ func (g *gateway) serveMonitor(failed func()) (stop func() error) {
 	if g.monitor == nil {
 		return func() error { return nil }
 	}
-	server := metrics.NewServer(g.metrics.Handler(g.ready.Load, g.log), g.log)
+	page, stopPage := g.servePage()
+	server := metrics.NewServer(g.metrics.Handler(g.ready.Load, page, g.plain), g.plain)
 	ended := make(chan error, 1)
 	go func() {
 		err := server.Serve(g.monitor)
@@ -318,6 +324,7 @@ func (g *gateway) serveMonitor(failed func()) (stop func() error) {
 		failed()
 	}()
 	return func() error {
+		stopPage()
 		_ = server.Close() // ends a scrape under way; the next one tells the same
 		return <-ended
 	}

@@ -25,6 +25,7 @@ type Config struct {
 	Lock       Lock          // the exclusive lock on a maildrop
 	ReadAhead  ReadAhead     // messages fetched before they are asked for
 	Metrics    string        // host:port of the metrics listener; "" for none
+	Status     bool          // show a page for browsers there
 	Drain      time.Duration // how long sessions may go on after SIGTERM; 0 or more
 	Log        Log
 	Cache      Cache
@@ -166,6 +167,7 @@ func Default() Config {
 		Expire:    "NEVER",
 		Lock:      Lock{Enabled: true, Wait: 3 * time.Second},
 		ReadAhead: ReadAhead{Session: 4 << 20, Total: 64 << 20},
+		Status:    true,
 		Drain:     30 * time.Second,
 		Log:       Log{Format: LogAuto, Level: slog.LevelInfo},
 		Cache:     Cache{Memory: 64 << 20},

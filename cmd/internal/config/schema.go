@@ -55,6 +55,7 @@ func schema(c *Config) []key {
 			octets("total", &c.ReadAhead.Total),
 		}},
 		{name: "metrics", flag: "metrics", accepts: "HOST:PORT", set: func(s string) error { return setHostPort(&c.Metrics, s) }},
+		boolean("status", &c.Status),
 		duration("drain", "drain", &c.Drain, 0, time.Hour),
 		{name: "log", keys: []key{
 			choice("format", "log-format", &c.Log.Format, option("auto", LogAuto), option("text", LogText), option("json", LogJSON)),
