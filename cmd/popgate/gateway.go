@@ -87,7 +87,7 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 // assemble joins store, engine and listeners.
 func (g *gateway) assemble() error {
 	cfg, log := g.cfg, g.log
-	store, letGo, err := newStore(cfg, g.accounts, g.cache, g.metrics, log)
+	store, letGo, err := newStore(cfg, g.accounts, g.grants.tokens(cfg.OAuth.Use), g.cache, g.metrics, log)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
+	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/oauth"
 	"github.com/popgate/popgate/upstream/oauth/tokenfile"
 )
@@ -92,6 +93,22 @@ func (all *grants) close() error {
 		err = errors.Join(err, g.tokens.Close())
 	}
 	return err
+}
+
+// A tokenStore logs in with an access token of the user, whom what stands before it
+// has proved.
+type tokenStore struct {
+	upstream.Store
+	tokens *oauth.Tokens
+}
+
+// Login puts the token in the place of the password.
+func (s *tokenStore) Login(ctx context.Context, c upstream.Credentials) (upstream.Account, error) {
+	c, err := s.tokens.Step(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return s.Store.Login(ctx, c)
 }
 
 func oauthTrace(m *metrics.OAuth, name string) oauth.Trace {

@@ -456,7 +456,7 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 			}
 			log := slog.New(slog.DiscardHandler)
 			m := metrics.New(metrics.Build{}, labelSets(nil, nil, ops(cfg.Upstream)))
-			store, _, err := newStore(cfg, nil, nil, m, log)
+			store, _, err := newStore(cfg, nil, nil, nil, m, log)
 			if err != nil {
 				t.Fatal(err)
 			}

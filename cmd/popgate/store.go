@@ -12,6 +12,7 @@ import (
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/jmap"
+	"github.com/popgate/popgate/upstream/oauth"
 	"github.com/popgate/popgate/upstream/readahead"
 	"github.com/popgate/popgate/upstream/wrap"
 )
@@ -32,7 +33,7 @@ const waitingConns = 256
 // to the inside: the throttle, the limits of an account, the lock, the limits of a
 // mailbox, the contract, the store. The function it
 // returns lets go of the connections that wait for a next session.
-func newStore(cfg config.Config, local *accounts.Accounts, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
+func newStore(cfg config.Config, local *accounts.Accounts, tokens *oauth.Tokens, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
 	var mailboxes interface {
 		upstream.Store
 		Close() error
@@ -47,6 +48,9 @@ func newStore(cfg config.Config, local *accounts.Accounts, cache *listcache.Cach
 		return nil, nil, err
 	}
 	store := wrap.Contract(mailboxes)
+	if tokens != nil {
+		store = &tokenStore{store, tokens}
+	}
 	if local != nil {
 		store = &provedStore{store, local}
 	}

@@ -164,7 +164,7 @@ func (t *Tokens) appStates() []State {
 	states := make([]State, 0, len(accounts))
 	for _, account := range accounts {
 		t.mu.Lock()
-		e := t.entries[account]
+		e := t.entries[fold(account)]
 		t.mu.Unlock()
 		s := State{Account: account}
 		if e != nil {

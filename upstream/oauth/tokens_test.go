@@ -391,6 +391,17 @@ func TestStepRefusesWhatNobodyProved(t *testing.T) {
 	}
 }
 
+// A name is spelt as the user likes, and is one account.
+func TestTheCaseOfANameDoesNotMatter(t *testing.T) {
+	issuer, folder := oauthtest.New(), newFolder(t)
+	consent(t, folder, issuer.Consent(alice))
+	tokens := newTokens(t, options(issuer, folder))
+	c, err := login(t.Context(), tokens, "Alice@Example.TEST")
+	if err != nil || c.User != "Alice@Example.TEST" || wantToken(t, tokens, issuer).Secret != c.Secret || issuer.Count() != 1 {
+		t.Errorf("Step = %v, %v after %d requests", c, err, issuer.Count())
+	}
+}
+
 func TestAfterCloseNobodyIsAsked(t *testing.T) {
 	issuer, folder := oauthtest.New(), newFolder(t)
 	consent(t, folder, issuer.Consent(alice))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ type OAuth struct {
 	Key    TokenKey      // seals them
 	Every  time.Duration // each account's token is refreshed
 	Grants []OAuthGrant
+	Use    string // the grant whose tokens the upstream takes; "" for none
 }
 
 // TokenKey says where the key of the token folder is. One field is set.
@@ -62,6 +64,7 @@ func oauthKey(o *OAuth) key {
 		{name: "key-credential", accepts: "the name of a systemd credential", set: fileName(&o.Key.Credential)},
 		duration("every", "", &o.Every, time.Hour, 30*24*time.Hour),
 		grants(&o.Grants),
+		{name: "use", accepts: "the name of a grant", set: text(&o.Use)},
 	}}
 }
 
@@ -241,7 +244,17 @@ func clientKey(certFile, keyFile string) (*oauth.Key, error) {
 }
 
 // oauth checks the section with the code that serves it.
-func (l *loader) oauth(o *OAuth) {
+func (l *loader) oauth(c *Config) {
+	o := &c.OAuth
+	if o.Use != "" {
+		at := l.place("oauth.use")
+		if !slices.ContainsFunc(o.Grants, func(g OAuthGrant) bool { return g.Name == o.Use }) && !l.refused("oauth.grants") {
+			l.report(at, "oauth.use", "there is no grant %s", shown(o.Use))
+		}
+		if c.Accounts.File == "" {
+			l.report(at, "oauth.use", "with access tokens the mail server no longer sees the client's password, and anybody could log in; give accounts.file, which proves the clients")
+		}
+	}
 	if !o.Given() {
 		return
 	}

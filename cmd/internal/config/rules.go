@@ -40,7 +40,7 @@ func (l *loader) rules(c *Config) {
 		l.proofs(c, listen)
 	}
 	l.certificates(c)
-	l.oauth(&c.OAuth)
+	l.oauth(c)
 }
 
 // listener checks what stands in a section of its own.
