@@ -17,6 +17,9 @@ type DovecotOptions struct {
 	// MaxConnections is the number of IMAP connections that one user may have
 	// from one address; 0 means 30.
 	MaxConnections int
+	// Introspect is the URL of an endpoint (RFC 7662) that knows the access tokens
+	// which XOAUTH2 and OAUTHBEARER then accept; "" for neither.
+	Introspect string
 }
 
 // Dovecot starts a private Dovecot under the given name, which is also its
@@ -58,6 +61,13 @@ func (l *Lab) Dovecot(ctx context.Context, name string, o DovecotOptions) (*Serv
 	s.LogFile = filepath.Join(dir, "log")
 	conf := fmt.Sprintf(dovecotConf, dir, protocols, s.LogFile, l.tls.chain, l.tls.key,
 		o.MaxConnections, port(s.IMAP), port(s.IMAPS)) + pop3
+	if o.Introspect != "" {
+		tokens := filepath.Join(dir, "oauth2.conf.ext")
+		if err := os.WriteFile(tokens, fmt.Appendf(nil, dovecotTokens, o.Introspect), 0o644); err != nil {
+			return nil, err
+		}
+		conf += fmt.Sprintf(dovecotOAuth2, tokens)
+	}
 	file := filepath.Join(dir, "dovecot.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		return nil, err
@@ -145,4 +155,27 @@ service pop3-login {
     ssl = yes
   }
 }
+`
+
+// A token that has ended is refused and the next one accepted at once: what slows
+// guessers down would let that one end too.
+const dovecotOAuth2 = `auth_mechanisms = plain login xoauth2 oauthbearer
+auth_failure_delay = 0
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+passdb {
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = %[1]s
+}
+`
+
+const dovecotTokens = `introspection_mode = post
+introspection_url = %[1]s
+username_attribute = email
+active_attribute = active
+active_value = true
 `
