@@ -23,17 +23,15 @@ import (
 const localPass = "of this machine alone"
 
 // A tokens is a gateway whose clients know a password of its own, before a Dovecot
-// that it logs in to with access tokens. The issuer is the one of package
-// oauthtest, over HTTP; Dovecot asks it for every token (RFC 7662).
+// that it logs in to with access tokens. Dovecot asks the issuer for every token
+// (RFC 7662).
 type tokens struct {
 	*station
-	issuer *oauthtest.Issuer
-	url    string
+	issuer *oauthtest.Issuer // nil where it is another
 	folder *tokenfile.Folder
 	config string
 	imap   *tap // between the gateway and Dovecot
 	front  *front
-	users  []string
 }
 
 const tokenKey = "0123456789abcdef0123456789abcdef"
@@ -44,7 +42,12 @@ func TestOAuth(t *testing.T) {
 		t.Skip("these are rules of the gateway, which is not the front end here")
 	}
 	report.guard(t, "dovecot+tokens", "", "")
-	o := b.tokens(t)
+	issuer := oauthtest.New()
+	issuer.Rotation = oauthtest.Strict
+	server := httptest.NewServer(issuer)
+	t.Cleanup(server.Close)
+	o := b.tokens(t, "dovecot+tokens", server.URL, server.URL+"/introspect", "device-url: \""+server.URL+"/device\"")
+	o.issuer = issuer
 	for _, r := range []struct {
 		subject, name string
 		run           func(o *tokens, t *testing.T)
@@ -58,7 +61,7 @@ func TestOAuth(t *testing.T) {
 		{"rules", "a_consent_that_was_taken_back_and_given_again", (*tokens).consentAgain},
 		{"rules", "a_kill_at_each_step_of_the_write", (*tokens).kills},
 	} {
-		report.leaf(t, "dovecot+tokens", r.subject, "", r.name, func(t *testing.T) {
+		report.leaf(t, o.Name, r.subject, "", r.name, func(t *testing.T) {
 			defer func() {
 				if t.Failed() {
 					t.Logf("gateway:\n%s", o.front.tail())
@@ -68,18 +71,16 @@ func TestOAuth(t *testing.T) {
 		})
 	}
 	for _, subject := range []string{"curl", "fetchmail", "rules"} {
-		report.progress("dovecot+tokens", subject)
+		report.progress(o.Name, subject)
 	}
 }
 
-func (b *bench) tokens(t *testing.T) *tokens {
+// tokens starts a Dovecot and a gateway under a name, for an issuer with these URLs.
+// login is the key that says how a user consents.
+func (b *bench) tokens(t *testing.T, name, issuer, introspect, login string) *tokens {
 	t.Helper()
-	o := &tokens{issuer: oauthtest.New(), front: &front{}}
-	o.issuer.Rotation = oauthtest.Strict
-	server := httptest.NewServer(o.issuer)
-	t.Cleanup(server.Close)
-	o.url = server.URL
-	s, err := b.Dovecot(context.Background(), "dovecot-tokens", lab.DovecotOptions{Introspect: server.URL + "/introspect"}) // ends with the cleanup
+	o := &tokens{front: &front{}}
+	s, err := b.Dovecot(context.Background(), name, lab.DovecotOptions{Introspect: introspect}) // ends with the cleanup
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,11 +89,12 @@ func (b *bench) tokens(t *testing.T) *tokens {
 			t.Error(err)
 		}
 	})
-	report.version("dovecot+tokens", s.Version)
+	s.Name = name
+	report.version(name, s.Version)
 	o.station = &station{Server: s, bench: b}
 	o.imap = newTap(t, s.IMAP)
 
-	dir := filepath.Join(b.Dir(), "tokens-gateway")
+	dir := filepath.Join(b.Dir(), name+"-gateway")
 	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +107,8 @@ func (b *bench) tokens(t *testing.T) *tokens {
 		"key": tokenKey + "\n",
 		"popgate.yaml": fmt.Sprintf("listen: pop3://%s\nupstream: {url: \"imap://%s\"}\naccounts: {file: accounts}\nthrottle: {delay: 0s}\n"+
 			"oauth:\n  folder: tokens\n  key-file: key\n  use: issuer\n"+
-			"  grants: [{name: issuer, client-id: popgate, scopes: [mail], token-url: \"%s/token\", device-url: \"%[3]s/device\"}]\n",
-			o.front.pop3, o.imap.addr, server.URL),
+			"  grants: [{name: issuer, client-id: popgate, scopes: [mail], token-url: \"%s/token\", %s}]\n",
+			o.front.pop3, o.imap.addr, issuer, login),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -118,18 +120,18 @@ func (b *bench) tokens(t *testing.T) *tokens {
 			t.Fatalf("popgate passwd: %v\n%s", err, text)
 		}
 	}
-	b.serve(t, o.front, "tokens", "--config", o.config)
+	b.serve(t, o.front, name, "--config", o.config)
 	return o
 }
 
 // user is one with messages and, if wanted, a token, which a login of his gave.
-func (o *tokens) user(t *testing.T, consents bool) (user string, set []message) {
+func (o *tokens) user(t *testing.T, consent func(*tokens, *testing.T, string)) (user string, set []message) {
 	t.Helper()
 	user, pass, _ := o.account(t)
 	set = messageSet(user)
 	o.judge(t, user, pass).deliver(t, set...)
-	if consents {
-		o.consent(t, user)
+	if consent != nil {
+		consent(o, t, user)
 	}
 	return user, set
 }
@@ -155,8 +157,12 @@ func (o *tokens) record(t *testing.T, user string) tokenfile.Record {
 
 // reads runs a client that knows the local password and no more.
 func (o *tokens) reads(t *testing.T, name string, run func(*testing.T, *visit) [][]byte, form func([]byte) []byte) {
-	user, set := o.user(t, true)
-	v := newVisit(t, o.station, "tokens-"+name, plain, o.front.pop3, user, localPass)
+	consent := (*tokens).consent
+	if o.issuer == nil {
+		consent = (*tokens).consentInBrowser
+	}
+	user, set := o.user(t, consent)
+	v := newVisit(t, o.station, name, plain, o.front.pop3, user, localPass)
 	sameMessages(t, set, form, run(t, v))
 	if dialogue := o.imap.transcript(); !strings.Contains(dialogue, "AUTHENTICATE XOAUTH2") || strings.Contains(dialogue, " LOGIN ") {
 		t.Errorf("the gateway did not use the token:\n%s", dialogue)
@@ -164,7 +170,7 @@ func (o *tokens) reads(t *testing.T, name string, run func(*testing.T, *visit) [
 }
 
 func (o *tokens) wrongPassword(t *testing.T) {
-	user, _ := o.user(t, true)
+	user, _ := o.user(t, (*tokens).consent)
 	before, record := o.issuer.Count(), o.record(t, user)
 	_, pass := lab.User(1)
 	for _, wrong := range []string{"wrong", pass, "x"} {
@@ -177,7 +183,7 @@ func (o *tokens) wrongPassword(t *testing.T) {
 
 func (o *tokens) rotates(t *testing.T) {
 	defer o.shortLife()()
-	user, set := o.user(t, true)
+	user, set := o.user(t, (*tokens).consent)
 	last := o.record(t, user).Refresh
 	for range 4 {
 		p := login(t, o.front.pop3, user, localPass)
@@ -206,7 +212,7 @@ func (o *tokens) shortLife() (undo func()) {
 // The access token ends, the connection to Dovecot is cut, and the session goes on.
 func (o *tokens) endsInMidSession(t *testing.T) {
 	defer o.shortLife()()
-	user, set := o.user(t, true)
+	user, set := o.user(t, (*tokens).consent)
 	p := login(t, o.front.pop3, user, localPass)
 	before := o.issuer.Count()
 	for round, m := range []int{4, 1} {
@@ -231,7 +237,7 @@ func (o *tokens) endsInMidSession(t *testing.T) {
 }
 
 func (o *tokens) issuerDown(t *testing.T) {
-	user, _ := o.user(t, true)
+	user, _ := o.user(t, (*tokens).consent)
 	refresh := o.record(t, user).Refresh
 	o.issuer.Set(func(s *oauthtest.Issuer) {
 		s.Fault = func(w http.ResponseWriter, _ *http.Request) bool {
@@ -261,7 +267,7 @@ func (o *tokens) issuerDown(t *testing.T) {
 
 func (o *tokens) consentAgain(t *testing.T) {
 	defer o.shortLife()()
-	user, _ := o.user(t, false)
+	user, _ := o.user(t, nil)
 	loginFails(t, o.front.pop3, user, localPass, "SYS/PERM")
 	o.front.logs(t, user, "popgate oauth login "+user)
 	o.consent(t, user)
@@ -288,7 +294,7 @@ func (o *tokens) kills(t *testing.T) {
 		t.Skip("strace is not here, or may not trace")
 	}
 	defer o.shortLife()()
-	user, _ := o.user(t, true)
+	user, _ := o.user(t, (*tokens).consent)
 	o.issuer.Set(func(s *oauthtest.Issuer) { s.Rotation = oauthtest.Grace })
 	defer o.issuer.Set(func(s *oauthtest.Issuer) { s.Rotation = oauthtest.Strict })
 	// A second gateway on the same folder, which refreshes what is due as it starts.
