@@ -358,9 +358,9 @@ func TestOneAccountsTroubleIsNotEverybodys(t *testing.T) {
 		consent(t, folder, "refresh-dead")
 		tokens := newTokens(t, options(issuer, folder))
 		for range 20 {
+			time.Sleep(time.Minute) // until it is tried again
 			_, err := login(t.Context(), tokens, alice)
 			wantError(t, err, upstream.Internal)
-			time.Sleep(time.Minute)
 		}
 		lock, err := folder.Lock(t.Context(), tokenfile.Name{Grant: "test", Account: "bob"})
 		if err != nil {

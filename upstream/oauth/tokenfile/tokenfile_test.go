@@ -196,7 +196,7 @@ func TestWhatDoesNotOpenIsAnErrorAndStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cases := map[string][]byte{"empty": nil, "of_another": bob, "sealed_for_another": moved, "large": make([]byte, 65<<10), "foreign": []byte(`{"a":1}`),
+	cases := map[string][]byte{"empty": nil, "of_another": bob, "sealed_for_another": moved, "large": append(bytes.Clone(whole), bytes.Repeat([]byte(" "), 65<<10)...), "foreign": []byte(`{"a":1}`),
 		"newer": bytes.Replace(whole, []byte(`"version":1`), []byte(`"version":2`), 1)}
 	for i := 1; i < len(whole); i += 7 {
 		cases["cut"+string(rune(i))] = whole[:i]
