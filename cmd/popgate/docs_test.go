@@ -76,6 +76,11 @@ func TestConfigurationsInTheDocumentsAreRight(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		for name, text := range map[string]string{"tokens.key": strings.Repeat("k", 44), "accounts": ""} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 		file := filepath.Join(dir, "popgate.yaml")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

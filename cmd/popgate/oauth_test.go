@@ -155,3 +155,39 @@ func TestOAuthCommandLine(t *testing.T) {
 		}
 	}
 }
+
+// A gateway keeps the tokens alive that nobody uses, and tells how they are.
+func TestServeKeepsTokens(t *testing.T) {
+	issuer, file := oauthConfig(t, true)
+	folder := tokenFolder(t, file)
+	for user, token := range map[string]string{alice: issuer.Consent(alice), "bob": "refresh-dead"} {
+		lock, err := folder.Lock(t.Context(), tokenfile.Name{Grant: "test", Account: user})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Write(tokenfile.Record{Refresh: upstream.NewSecret(token)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := serve(t, "--config", file, "--metrics", "127.0.0.1:0")
+	s.wantMetrics(t,
+		`popgate_oauth_requests_total{grant="test",outcome="issued"} 1`,
+		`popgate_oauth_requests_total{grant="test",outcome="bad_grant"} 1`,
+		`popgate_oauth_requests_total{grant="test",outcome="down"} 0`,
+		`popgate_oauth_accounts{grant="test",state="good"} 1`,
+		`popgate_oauth_accounts{grant="test",state="failing"} 1`,
+		`popgate_oauth_accounts{grant="test",state="unreadable"} 0`,
+		`popgate_oauth_request_duration_seconds_count 2`,
+		`popgate_oauth_refresh_token_expiry_timestamp_seconds{grant="test"} 0`,
+	)
+	if _, body := s.get(t, "/metrics"); strings.Contains(body, alice) || strings.Contains(body, "bob") || strings.Contains(body, `popgate_oauth_oldest_success_timestamp_seconds{grant="test"} 0`) {
+		t.Errorf("the metrics:\n%s", own(body))
+	}
+	s.stop()
+	if code := s.code(t); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}

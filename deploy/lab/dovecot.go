@@ -79,7 +79,7 @@ func (l *Lab) Dovecot(ctx context.Context, name string, o DovecotOptions) (*Serv
 		if err := os.WriteFile(file, fmt.Appendf(nil, dovecotTokens, o.Introspection), 0o644); err != nil {
 			return nil, err
 		}
-		tokens = "passdb {\n  driver = oauth2\n  mechanisms = " + o.TokenMechanisms + "\n  args = " + file + "\n}\n"
+		tokens = dovecotNoPenalty + "passdb {\n  driver = oauth2\n  mechanisms = " + o.TokenMechanisms + "\n  args = " + file + "\n}\n"
 	}
 	protocols, pop3 := "imap", ""
 	if _, err := os.Stat("/usr/lib/dovecot/pop3"); err == nil {
@@ -180,6 +180,16 @@ introspection_url = %s
 username_attribute = email
 active_attribute = active
 active_value = true
+`
+
+// A token that has ended is refused and the next one accepted at once: what slows
+// guessers down would let that one end too.
+const dovecotNoPenalty = `auth_failure_delay = 0
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
 `
 
 // Dovecot's POP3 marks what it sent as read; the gateway does not, so neither

@@ -105,10 +105,16 @@ func (b *bench) edge(t *testing.T, s *station) *edge {
 // logs waits until the gateway has logged a line with all of these.
 func (e *edge) logs(t *testing.T, parts ...string) {
 	t.Helper()
+	e.front.logs(t, parts...)
+}
+
+// logs waits until the gateway has logged a line with all of these.
+func (f *front) logs(t *testing.T, parts ...string) {
+	t.Helper()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(popTimeout); time.Now().Before(deadline); <-tick.C {
-		text, err := os.ReadFile(e.front.log)
+		text, err := os.ReadFile(f.log)
 		if err != nil {
 			t.Fatal(err)
 		}

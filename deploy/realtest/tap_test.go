@@ -54,13 +54,18 @@ func newTap(t *testing.T, target string) *tap {
 
 func (p *tap) close() {
 	p.ln.Close()
+	p.cut()
+	p.wg.Wait()
+}
+
+// cut ends the connections that there are.
+func (p *tap) cut() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, c := range p.conns {
 		c.Close()
 	}
 	p.conns = nil
-	p.mu.Unlock()
-	p.wg.Wait()
 }
 
 // copy passes octets on and notes lines. secret is set once the client's TLS

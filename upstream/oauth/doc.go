@@ -19,6 +19,8 @@
 //   - Secrets leave the process in requests to the token endpoint alone: no
 //     redirect is followed, and no text of an error holds one.
 //
+// Names of accounts are the same whatever the case of their letters.
+//
 // An access token is replaced before it ends, while it still serves. A token that
 // the mail service refuses is replaced once ([upstream.Renewer]); one that was
 // issued within the last 30 seconds is not. Ends are kept by the monotonic clock.

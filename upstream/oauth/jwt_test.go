@@ -157,7 +157,7 @@ func TestAnAppOnlyGrantHasAList(t *testing.T) {
 	if !tokens.AppOnly() {
 		t.Error("AppOnly() = false")
 	}
-	for _, user := range []string{"bob", "", "ALICE@example.test", alice + " ", "x" + alice} {
+	for _, user := range []string{"bob", "", alice + " ", "x" + alice} {
 		_, err := login(t.Context(), tokens, user)
 		wantError(t, err, upstream.Internal, "not among the mailboxes")
 	}
@@ -166,7 +166,9 @@ func TestAnAppOnlyGrantHasAList(t *testing.T) {
 	if issuer.Count() != 0 {
 		t.Error("the issuer was asked")
 	}
-	if _, err := login(t.Context(), tokens, alice); err != nil {
-		t.Error(err)
+	for _, user := range []string{alice, "Alice@Example.test"} {
+		if _, err := login(t.Context(), tokens, user); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"sync"
 	"time"
 
@@ -59,32 +58,36 @@ func (t *Tokens) round(ctx context.Context, tried map[string]time.Time) {
 	for _, err := range bad {
 		t.o.Logger.Error("a refresh token cannot be read", "op", op, "grant", t.o.Name, "err", err)
 	}
+	all, present := states, map[string]bool{}
 	if t.AppOnly() && len(states) > 1 {
 		states = states[:1] // there is no consent to keep alive; one proves the client
 	}
-	present := map[string]bool{}
 	slots := make(chan struct{}, keepers)
-	var all sync.WaitGroup
+	var refreshes sync.WaitGroup
+	changed := false
 	for _, s := range states {
 		present[s.Account] = true
 		if ctx.Err() != nil || !t.due(s, tried[s.Account]) {
 			continue
 		}
-		tried[s.Account] = time.Now()
+		tried[s.Account], changed = time.Now(), true
 		slots <- struct{}{}
-		all.Go(func() {
+		refreshes.Go(func() {
 			defer func() { <-slots }()
 			t.refreshNow(ctx, s.Account)
 		})
 	}
-	all.Wait()
+	refreshes.Wait()
 	for account := range tried {
 		if !present[account] {
 			delete(tried, account)
 		}
 	}
 	if t.o.Trace.Kept != nil && ctx.Err() == nil {
-		t.o.Trace.Kept(summarize(t.States()))
+		if changed {
+			all, bad = t.States()
+		}
+		t.o.Trace.Kept(summarize(all, bad))
 	}
 }
 
@@ -130,18 +133,14 @@ func (t *Tokens) States() (states []State, bad []error) {
 	if t.o.Grant != Refresh {
 		return t.appStates(), nil
 	}
-	names, bad := t.o.Folder.List()
-	for _, n := range names {
-		if n.Grant != t.o.Name {
+	entries, bad := t.o.Folder.List(t.o.Name)
+	states = make([]State, 0, len(entries))
+	for _, e := range entries {
+		if e.Err != nil {
+			states = append(states, State{Account: e.Account, Failed: time.Now(), Failure: e.Err.Error()})
 			continue
 		}
-		r, err := t.o.Folder.Read(n)
-		switch {
-		case err == nil:
-			states = append(states, t.state(n.Account, r))
-		case !errors.Is(err, fs.ErrNotExist):
-			states = append(states, State{Account: n.Account, Failed: time.Now(), Failure: err.Error()})
-		}
+		states = append(states, t.state(e.Account, e.Record))
 	}
 	return states, bad
 }
@@ -164,7 +163,7 @@ func (t *Tokens) appStates() []State {
 	states := make([]State, 0, len(accounts))
 	for _, account := range accounts {
 		t.mu.Lock()
-		e := t.entries[account]
+		e := t.entries[fold(account)]
 		t.mu.Unlock()
 		s := State{Account: account}
 		if e != nil {

@@ -56,6 +56,17 @@ func TestDeviceLoginThatNobodyAnswers(t *testing.T) {
 	})
 }
 
+func TestDeviceLoginAtAnIssuerThatSaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		began := time.Now()
+		err := newTokens(t, options(silent, newFolder(t))).Device(t.Context(), alice, func(oauth.Prompt) { t.Error("asked") })
+		if err == nil || time.Since(began) != 20*time.Second {
+			t.Errorf("Device = %v after %v", err, time.Since(began))
+		}
+	})
+}
+
 func TestALoginWithoutARefreshToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuer, folder := oauthtest.New(), newFolder(t)

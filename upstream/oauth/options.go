@@ -52,9 +52,9 @@ type Options struct {
 
 	// Folder keeps the refresh tokens; for [Refresh] alone.
 	Folder *tokenfile.Folder
-	// Mailboxes are those that may be opened, octet by octet. It is required where
-	// the grant opens others as well ([Tokens.AppOnly]), and is not used else. At
-	// most [tokenfile.MaxAccounts].
+	// Mailboxes are those that may be opened. It is required where the grant opens
+	// others as well ([Tokens.AppOnly]), and is not used else. At most
+	// [tokenfile.MaxAccounts].
 	Mailboxes []string
 
 	Early    time.Duration // before its end an access token is replaced; 5 min

@@ -231,5 +231,13 @@ func TestAClockThatWasWrong(t *testing.T) {
 		if r := record(t, folder); time.Since(r.Succeeded) < 0 || !r.Failed.IsZero() {
 			t.Errorf("the record still tells of times to come: %v", r.Succeeded)
 		}
+		// Nor is a success of the future one that makes a refresh needless.
+		write(t, folder, tokenfile.Record{Refresh: upstream.NewSecret(issuer.Consent(alice)), Succeeded: time.Now().AddDate(10, 0, 0)})
+		stop := keep(t, newTokens(t, options(issuer, folder)))
+		defer stop()
+		synctest.Wait()
+		if issuer.Count() != 2 {
+			t.Error("Keep believes in a success of the future")
+		}
 	})
 }

@@ -37,7 +37,7 @@ func New(o Options) (*Tokens, error) {
 	t := &Tokens{o: o, slots: make(chan struct{}, o.Requests), entries: map[string]*entry{}, allowed: map[string]bool{}}
 	t.client = newClient(&t.o)
 	for _, m := range o.Mailboxes {
-		t.allowed[m] = true
+		t.allowed[fold(m)] = true
 	}
 	return t, nil
 }
@@ -97,7 +97,7 @@ const op = "token"
 
 // allow refuses mailboxes that an app-only grant is not to open.
 func (t *Tokens) allow(mailbox string) error {
-	if !t.AppOnly() || t.allowed[mailbox] {
+	if !t.AppOnly() || t.allowed[fold(mailbox)] {
 		return nil
 	}
 	return &upstream.Error{Kind: upstream.Internal, Op: op,
@@ -114,9 +114,13 @@ func (r renewer) Renew(ctx context.Context, refused upstream.Secret) (upstream.S
 	return r.t.get(ctx, r.account, &refused)
 }
 
+// fold makes one account of the spellings of its name, as the mail services do and
+// as those do who prove it.
+func fold(account string) string { return strings.ToLower(account) }
+
 // name is what the refresh token of an account is kept under.
 func (t *Tokens) name(account string) tokenfile.Name {
-	return tokenfile.Name{Grant: t.o.Name, Account: account}
+	return tokenfile.Name{Grant: t.o.Name, Account: fold(account)}
 }
 
 // get returns an access token that is not refused, which may be nil.
@@ -143,7 +147,7 @@ func (t *Tokens) get(ctx context.Context, account string, refused *upstream.Secr
 // entry finds what is known of an account. There are as many as there are files or
 // mailboxes in the list.
 func (t *Tokens) entry(account string) (*entry, error) {
-	key, stamp := account, tokenfile.Stamp{}
+	key, stamp := fold(account), tokenfile.Stamp{}
 	switch t.o.Grant {
 	case ClientCredentials:
 		key = ""

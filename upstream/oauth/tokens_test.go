@@ -358,9 +358,9 @@ func TestOneAccountsTroubleIsNotEverybodys(t *testing.T) {
 		consent(t, folder, "refresh-dead")
 		tokens := newTokens(t, options(issuer, folder))
 		for range 20 {
+			time.Sleep(time.Minute) // until it is tried again
 			_, err := login(t.Context(), tokens, alice)
 			wantError(t, err, upstream.Internal)
-			time.Sleep(time.Minute)
 		}
 		lock, err := folder.Lock(t.Context(), tokenfile.Name{Grant: "test", Account: "bob"})
 		if err != nil {
@@ -388,6 +388,17 @@ func TestStepRefusesWhatNobodyProved(t *testing.T) {
 		if got.Secret != c.Secret || issuer.Count() != 0 {
 			t.Error("a token was given out")
 		}
+	}
+}
+
+// A name is spelt as the user likes, and is one account.
+func TestTheCaseOfANameDoesNotMatter(t *testing.T) {
+	issuer, folder := oauthtest.New(), newFolder(t)
+	consent(t, folder, issuer.Consent(alice))
+	tokens := newTokens(t, options(issuer, folder))
+	c, err := login(t.Context(), tokens, "Alice@Example.TEST")
+	if err != nil || c.User != "Alice@Example.TEST" || wantToken(t, tokens, issuer).Secret != c.Secret || issuer.Count() != 1 {
+		t.Errorf("Step = %v, %v after %d requests", c, err, issuer.Count())
 	}
 }
 

@@ -37,6 +37,7 @@ type Issuer struct {
 	Life     time.Duration // of an access token
 	Fault    Fault         // nil: none
 	Pending  int           // times that a device code is answered as pending
+	User     string        // who enters device codes
 	Key      *rsa.PublicKey
 
 	mu       sync.Mutex
@@ -135,9 +136,6 @@ func (s *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/token":
 		s.token(w, r)
 	case "/device":
-		s.mu.Lock()
-		s.codes["device"] = code{user: "device@example.test"}
-		s.mu.Unlock()
 		reply(w, http.StatusOK, map[string]any{"device_code": "device", "user_code": "ABCD-EFGH", "verification_uri": "https://issuer.test/enter", "expires_in": 600, "interval": 1})
 	case "/authorize":
 		s.authorize(w, r)
@@ -190,7 +188,7 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request) {
 			refuse(w, "authorization_pending", "")
 			return
 		}
-		s.issue(w, s.codes["device"].user, s.newRefresh(grant{user: s.codes["device"].user}))
+		s.issue(w, s.User, s.newRefresh(grant{user: s.User}))
 	case "authorization_code":
 		c, ok := s.codes[f.Get("code")]
 		delete(s.codes, f.Get("code"))

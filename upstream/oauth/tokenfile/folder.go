@@ -96,7 +96,11 @@ func (f *Folder) Read(n Name) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	r, err := f.seal.open(n, data)
+	e, err := unwrap(data)
+	var r Record
+	if err == nil {
+		r, err = f.seal.open(n, e)
+	}
 	if err != nil {
 		return Record{}, fmt.Errorf("the token file %s cannot be used: %w", path, err)
 	}
@@ -130,45 +134,54 @@ func read(path string) ([]byte, error) {
 	return data, nil
 }
 
-// List returns the names of all records, in no order, and why some files in the
-// folder are not among them.
-func (f *Folder) List() (names []Name, bad []error) {
+// An Entry is what there is of one account.
+type Entry struct {
+	Account string
+	Record  Record
+	Err     error // why there is no Record
+}
+
+// List returns all accounts of a grant, in no order, and why some files in the
+// folder are of no account at all.
+func (f *Folder) List(grant string) (entries []Entry, bad []error) {
 	dir, err := os.Open(f.path)
 	if err != nil {
 		return nil, []error{err}
 	}
 	defer dir.Close()
 	for {
-		entries, err := dir.ReadDir(1024)
-		for _, e := range entries {
-			if !strings.HasSuffix(e.Name(), ending) {
+		files, err := dir.ReadDir(1024)
+		for _, file := range files {
+			if !strings.HasSuffix(file.Name(), ending) {
 				continue
 			}
-			if len(names)+len(bad) == MaxAccounts {
-				return names, append(bad, fmt.Errorf("the token folder %s has more than %d accounts", f.path, MaxAccounts))
+			if len(entries)+len(bad) == MaxAccounts {
+				return entries, append(bad, fmt.Errorf("the token folder %s has more than %d accounts", f.path, MaxAccounts))
 			}
-			n, err := f.name(filepath.Join(f.path, e.Name()))
+			n, r, err := f.entry(filepath.Join(f.path, file.Name()))
 			switch {
-			case err == nil:
-				names = append(names, n)
-			case !errors.Is(err, fs.ErrNotExist): // removed since the folder was read
+			case errors.Is(err, fs.ErrNotExist): // removed since the folder was read
+			case n == Name{}:
 				bad = append(bad, err)
+			case n.Grant == grant:
+				entries = append(entries, Entry{n.Account, r, err})
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			return names, bad
+			return entries, bad
 		}
 		if err != nil {
-			return names, append(bad, err)
+			return entries, append(bad, err)
 		}
 	}
 }
 
-// name reads whose record a file is.
-func (f *Folder) name(path string) (Name, error) {
+// entry reads whose record a file is, and the record.
+func (f *Folder) entry(path string) (Name, Record, error) {
+	wrong := func(err error) error { return fmt.Errorf("the token file %s cannot be used: %w", path, err) }
 	data, err := read(path)
 	if err != nil {
-		return Name{}, err
+		return Name{}, Record{}, err
 	}
 	e, err := unwrap(data)
 	n := Name{e.Grant, e.Account}
@@ -176,7 +189,11 @@ func (f *Folder) name(path string) (Name, error) {
 		err = fmt.Errorf("%w: it is of another account than its name says", ErrDamaged)
 	}
 	if err != nil {
-		return Name{}, fmt.Errorf("the token file %s cannot be used: %w", path, err)
+		return Name{}, Record{}, wrong(err)
 	}
-	return n, nil
+	r, err := f.seal.open(n, e)
+	if err != nil {
+		return n, Record{}, wrong(err)
+	}
+	return n, r, nil
 }

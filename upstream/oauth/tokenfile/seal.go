@@ -136,11 +136,7 @@ func unwrap(data []byte) (envelope, error) {
 	return e, nil
 }
 
-func (s sealer) open(n Name, data []byte) (Record, error) {
-	e, err := unwrap(data)
-	if err != nil {
-		return Record{}, err
-	}
+func (s sealer) open(n Name, e envelope) (Record, error) {
 	if e.Key != s.id {
 		return Record{}, ErrKey
 	}

@@ -113,9 +113,12 @@ func TestARecordComesBack(t *testing.T) {
 	if after, err := f.Stamp(alice); err != nil || before.Equal(after) {
 		t.Errorf("the stamp is the same, %v", err)
 	}
-	names, bad := f.List()
-	if len(names) != 1 || names[0] != alice || bad != nil {
-		t.Errorf("List = %v, %v", names, bad)
+	all, bad := f.List(alice.Grant)
+	if len(all) != 1 || all[0] != (tokenfile.Entry{Account: alice.Account, Record: second}) || bad != nil {
+		t.Errorf("List = %v, %v", all, bad)
+	}
+	if others, bad := f.List("other"); len(others) != 0 || bad != nil {
+		t.Errorf("List of another grant = %v, %v", others, bad)
 	}
 	l, err := f.Lock(t.Context(), alice)
 	if err != nil {
@@ -193,7 +196,7 @@ func TestWhatDoesNotOpenIsAnErrorAndStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cases := map[string][]byte{"empty": nil, "of_another": bob, "sealed_for_another": moved, "large": make([]byte, 65<<10), "foreign": []byte(`{"a":1}`),
+	cases := map[string][]byte{"empty": nil, "of_another": bob, "sealed_for_another": moved, "large": append(bytes.Clone(whole), bytes.Repeat([]byte(" "), 65<<10)...), "foreign": []byte(`{"a":1}`),
 		"newer": bytes.Replace(whole, []byte(`"version":1`), []byte(`"version":2`), 1)}
 	for i := 1; i < len(whole); i += 7 {
 		cases["cut"+string(rune(i))] = whole[:i]
@@ -205,8 +208,9 @@ func TestWhatDoesNotOpenIsAnErrorAndStays(t *testing.T) {
 		if r, err := f.Read(alice); err == nil || r != (tokenfile.Record{}) || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: %v, %v", name, r, err)
 		}
-		if names, bad := f.List(); name != "sealed_for_another" && (len(names) != 0 || len(bad) != 1) {
-			t.Errorf("%s: List = %v, %v", name, names, bad)
+		all, bad := f.List(alice.Grant)
+		if readable := name == "sealed_for_another"; readable != (len(all) == 1 && all[0].Err != nil) || readable == (len(bad) == 1) {
+			t.Errorf("%s: List = %v, %v", name, all, bad)
 		}
 		if now, err := os.ReadFile(f.Path(alice)); err != nil || !bytes.Equal(now, data) {
 			t.Errorf("%s: the file was changed, %v", name, err)
