@@ -54,6 +54,9 @@ func summarize(out io.Writer, file string, cfg config.Config) error {
 		fmt.Fprintf(w, "  listen\t%s\t%s\n", l, clientTLS(l, cfg.TLS))
 	}
 	fmt.Fprintf(w, "  upstream\t%s\t%s, mailbox %s\n", cfg.Upstream, upstreamTLS(cfg.Upstream), cfg.Upstream.Mailbox)
+	if cfg.Accounts.File != "" {
+		fmt.Fprintf(w, "  accounts\t%s\n", cfg.Accounts.File)
+	}
 	fmt.Fprintf(w, "  delete\t%s\n", cfg.Delete)
 	fmt.Fprintf(w, "  seen\t%s\n", seenWord(cfg.Seen))
 	if cfg.Metrics != "" {
@@ -73,6 +76,15 @@ func clientTLS(l config.Listen, t config.TLS) string {
 	}
 	if l.Legacy.Given() {
 		what += ", TLS 1.0 and up for " + list(l.Legacy.From)
+	}
+	if l.SharedSecrets {
+		what += ", shared secrets"
+	}
+	if l.Bearer {
+		what += ", tokens"
+	}
+	if l.ClientCA != "" {
+		what += ", certificates of clients"
 	}
 	if len(l.Proxies) > 0 {
 		what += ", PROXY protocol from " + list(l.Proxies)
