@@ -23,6 +23,13 @@ func Accepts(text, password string) (bool, error) {
 	return h.matches(password), nil
 }
 
+// Refuses says why text is no hash. It reckons nothing: what is out of bounds is not
+// tried out.
+func Refuses(text string) error {
+	_, err := parseHash(text)
+	return err
+}
+
 // Rewritten parses a line and writes it anew.
 func Rewritten(line string) (string, error) {
 	a, err := parseLine([]byte(line))
