@@ -266,3 +266,34 @@ func TestOAUTHBEAREROfALibrary(t *testing.T) {
 		}
 	})
 }
+
+// What a client says in an exchange may be a secret in the wrong place: no log
+// repeats it, whether it was a message of the mechanism or not.
+func TestNoMessageOfAnExchangeIsLogged(t *testing.T) {
+	const canary = "canary-5f1c"
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab("alice", "pw")
+		s := l.server(t, func(o *pop3.Options) { o.Shared, o.Bearer, o.LoginTries, o.BadCommands = secrets{"alice": canary}, true, 99, 99 })
+		p := dial(t, s, loopback4, loopback4, pop3.Via{})
+		p.received()
+		for _, message := range []string{canary, canary + " x", "user=alice\x01auth=Bearer " + canary + "\x01\x01", "user=alice\x01auth=" + canary,
+			"n,a=alice,\x01auth=Bearer " + canary + "\x01\x01", "n,a=alice," + canary, "n,,n=alice,r=" + canary, "n,,n=alice," + canary, "a\x00b\x00" + canary + "\x00", "a\x00" + canary} {
+			for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER"} {
+				reply := p.ask("AUTH " + mechanism)
+				for steps := 0; strings.HasPrefix(reply, "+ ") && steps < 5; steps++ {
+					reply = p.ask(base64.StdEncoding.EncodeToString([]byte(message)))
+				}
+				if !strings.HasPrefix(reply, "-ERR") || strings.Contains(reply, canary) {
+					t.Errorf("%s with %q: %q", mechanism, message, reply)
+				}
+			}
+		}
+		p.ask("APOP alice " + canary)
+		p.hangUp()
+		for line := range strings.Lines(l.log.String()) {
+			if strings.Contains(line, canary) && !strings.Contains(line, "mechanism=CRAM-MD5") { // whose first word is a user
+				t.Errorf("the log says %s", line)
+			}
+		}
+	})
+}
