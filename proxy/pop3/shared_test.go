@@ -3,6 +3,7 @@ package pop3_test
 import (
 	"context"
 	"crypto/md5"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 
 	"github.com/emersion/go-sasl"
@@ -273,7 +275,9 @@ func TestNoMessageOfAnExchangeIsLogged(t *testing.T) {
 	const canary = "canary-5f1c"
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab("alice", "pw")
-		s := l.server(t, func(o *pop3.Options) { o.Shared, o.Bearer, o.LoginTries, o.BadCommands = secrets{"alice": canary}, true, 99, 99 })
+		s := l.server(t, func(o *pop3.Options) {
+			o.Shared, o.Bearer, o.LoginTries, o.BadCommands = secrets{"alice": canary}, true, 99, 99
+		})
 		p := dial(t, s, loopback4, loopback4, pop3.Via{})
 		p.received()
 		for _, message := range []string{canary, canary + " x", "user=alice\x01auth=Bearer " + canary + "\x01\x01", "user=alice\x01auth=" + canary,
@@ -296,4 +300,27 @@ func TestNoMessageOfAnExchangeIsLogged(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A user without a secret is reckoned with one that the server has drawn. Who guessed
+// it would be nobody all the same.
+func TestTheSecretThatStandsInProvesNobody(t *testing.T) {
+	for mechanism, logIn := range byDigest {
+		t.Run(mechanism, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cryptotest.SetGlobalRandom(t, 1)
+				drawn := rand.Text()
+				cryptotest.SetGlobalRandom(t, 1) // the server draws the same
+				l := newLab("alice", "pw")
+				store := &proofs{Store: l.store}
+				p := dial(t, l.server(t, func(o *pop3.Options) { o.Store, o.Shared = store, secrets{} }), loopback4, loopback4, pop3.Via{})
+				reply, _ := logIn(p, p.received(), "alice", drawn)
+				p.want(reply, "-ERR [AUTH] wrong user or password")
+				p.hangUp()
+				if want := []upstream.Credentials{{User: "alice", Proof: upstream.Shared}}; !slices.Equal(store.got, want) {
+					t.Errorf("the store was asked with %+v, want no secret", store.got)
+				}
+			})
+		})
+	}
 }
