@@ -2,7 +2,7 @@
 # Runs every test of popgate: formatting, vet, the Go tests under the race
 # detector, the quick level of the proofs (cmd/prove), and the tests against real
 # mail servers (Dovecot, Cyrus, Courier) with real POP3 clients, through HAProxy
-# too.
+# and beside nginx too.
 #
 #   ./deploy/test.sh
 #
@@ -20,10 +20,12 @@ cd "$(dirname "$0")/.."
 packages=(
 	gcc libc6-dev                                        # race detector
 	strace                                               # kills the gateway in the middle of a system call
+	zsh fish groff-base                                  # complete the command line, and read the manual page
 	dovecot-imapd dovecot-pop3d                          # Dovecot
 	cyrus-common cyrus-caldav sasl2-bin libsasl2-modules libsasl2-modules-db  # Cyrus
 	courier-base courier-authlib courier-authlib-userdb  # Courier
 	haproxy openssl                                      # a proxy in front, and a client that still speaks TLS 1.0
+	nginx-light libnginx-mod-mail                        # the other one that asks an auth_http service
 	bsdutils curl fetchmail mutt s-nail sylpheed xvfb    # clients; script(1) is mutt's terminal
 	python3 perl libio-socket-ssl-perl libauthen-sasl-perl
 	openjdk-17-jre-headless libecj-java libjakarta-mail-java

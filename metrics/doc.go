@@ -12,8 +12,13 @@
 //   - Every series exists from the start, at zero, so that the first event of
 //     its kind is visible as a rise.
 //   - No label holds a user name, an address or a text from the network.
+//   - Histograms are classic and native in one, so that every Prometheus has what
+//     it can take.
 //   - Deletions balance once all sessions have ended: marked = reset +
 //     abandoned + removed + missing + kept.
+//
+// Limits: a gateway with two listeners tells fewer than 500 series, those of the
+// runtime and the process included; each listener more adds about 30.
 //
 // All methods are safe for concurrent use.
 package metrics

@@ -1,7 +1,7 @@
 package metrics_test
 
 import (
-	"bufio"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
 	"github.com/popgate/popgate/metrics"
@@ -23,8 +24,10 @@ func sets() metrics.Sets {
 	return metrics.Sets{
 		Listeners:  []string{"pop3", "pop3s"},
 		Secure:     []string{"pop3", "pop3s"},
+		Handshakes: []metrics.Handshake{{Listener: "pop3s", Version: "1.3", Cipher: "TLS_AES_128_GCM_SHA256"}},
 		Ends:       []string{"quit", "autologout"},
 		Commands:   []string{"RETR", "QUIT"},
+		Timed:      []string{"RETR"},
 		Statuses:   []string{"ok", "err"},
 		Mechanisms: []string{"user"},
 		Logins:     []string{"ok", "refused"},
@@ -32,7 +35,10 @@ func sets() metrics.Sets {
 		Results:    []string{"ok", "unavailable"},
 		Listings:   []string{"full", "unchanged"},
 		Rejections: []string{"full"},
+		Limits:     []string{"login-time"},
 		Bounds:     []string{"address"},
+		Routes:     []string{"all", "none"},
+		AuthHTTP:   true,
 	}
 }
 
@@ -40,97 +46,114 @@ func newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Build{Version: "v0", Revision: "r", GoVersion: "go"}, sets())
 }
 
-// names is every metric of popgate with its labels. A dashboard or an alert
-// may rest on each of them: a change here is a change for users.
-func names() map[string]string {
-	return map[string]string{
-		"popgate_build_info":                           "goversion,revision,version",
-		"popgate_command_duration_seconds":             "command",
-		"popgate_commands_total":                       "command,status",
-		"popgate_connections":                          "listener",
-		"popgate_deletions_total":                      "outcome",
-		"popgate_logins_total":                         "mechanism,result",
-		"popgate_open_duration_seconds":                "",
-		"popgate_panics_total":                         "",
-		"popgate_rejected_total":                       "reason",
-		"popgate_retrieved_bytes_total":                "",
-		"popgate_retrieved_messages_total":             "",
-		"popgate_seen_failures_total":                  "",
-		"popgate_sessions":                             "",
-		"popgate_sessions_total":                       "end,listener",
-		"popgate_size_mismatch_total":                  "",
-		"popgate_upstream_connections":                 "",
-		"popgate_upstream_read_ahead_messages_total":   "result",
-		"popgate_upstream_request_duration_seconds":    "op",
-		"popgate_upstream_requests_total":              "op,result",
-		"popgate_upstream_listings_total":              "how",
-		"popgate_upstream_reused_total":                "",
-		"popgate_certificate_expiry_timestamp_seconds": "listener",
-		"popgate_certificate_reload_failures_total":    "listener",
-		"popgate_throttled_total":                      "by",
-	}
-}
-
-// registered lists what the registry shows.
-func registered(t *testing.T, m *metrics.Metrics) (labels map[string]string, series int) {
+// own lists the metrics of popgate itself.
+func own(t *testing.T, m *metrics.Metrics) []*dto.MetricFamily {
 	t.Helper()
 	families, err := m.Gatherer().Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	labels = map[string]string{}
-	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "popgate_") {
-			continue
+	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "popgate_") })
+}
+
+// series counts what one scrape brings of popgate itself: a histogram is one for
+// each bucket, the sum and the count.
+func series(t *testing.T, m *metrics.Metrics) (n int) {
+	t.Helper()
+	for _, f := range own(t, m) {
+		for _, x := range f.GetMetric() {
+			n++
+			if h := x.GetHistogram(); h != nil {
+				n += len(h.GetBucket()) + 2
+			}
 		}
-		series += len(f.GetMetric())
-		var names []string
+	}
+	return n
+}
+
+var update = flag.Bool("update", false, "write the table of metrics into the README")
+
+// table is what the README says of the metrics. A dashboard or an alert may rest
+// on each of them: a change of it is a change for users.
+func table(t *testing.T, m *metrics.Metrics) string {
+	t.Helper()
+	b := "| metric | labels | meaning |\n|---|---|---|\n"
+	for _, f := range own(t, m) {
+		var labels []string
 		for _, l := range f.GetMetric()[0].GetLabel() {
-			names = append(names, l.GetName())
+			labels = append(labels, "`"+l.GetName()+"`")
 		}
-		slices.Sort(names)
-		labels[f.GetName()] = strings.Join(names, ",")
+		b += fmt.Sprintf("| `%s` | %s | %s |\n", f.GetName(), strings.Join(labels, ", "), strings.TrimSuffix(f.GetHelp(), "."))
 	}
-	return labels, series
+	return b
 }
 
-func TestNames(t *testing.T) {
-	if got, _ := registered(t, newMetrics()); !maps.Equal(got, names()) {
-		t.Errorf("registered:\n%v\nwant:\n%v", got, names())
-	}
-}
-
-var row = regexp.MustCompile("^\\| *`(popgate_[a-z_]+)")
-
-// The table under the heading "Metrics" of the README names them all.
+// The table under the heading "Metrics" of the README is made of the code:
+// go test ./metrics -run TestReadmeTable -update
 func TestReadmeTable(t *testing.T) {
-	f, err := os.Open("../README.md")
+	const readme = "../README.md"
+	text, err := os.ReadFile(readme)
 	if err != nil {
-		t.Skip("no README here: ", err)
+		t.Fatal(err)
 	}
-	defer f.Close()
-	inside, found := false, map[string]bool{}
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		line := lines.Text()
-		if heading, ok := strings.CutPrefix(line, "#"); ok {
-			inside = strings.TrimLeft(heading, "# ") == "Metrics"
+	head, rest, ok := strings.Cut(string(text), "\n## Metrics\n\n")
+	if !ok {
+		t.Fatal(`the README has no heading "Metrics" with a table under it`)
+	}
+	rows := regexp.MustCompile(`^(\|.*\n)*`).FindString(rest)
+	want := table(t, newMetrics())
+	if *update {
+		if err := os.WriteFile(readme, []byte(head+"\n## Metrics\n\n"+want+rest[len(rows):]), 0o644); err != nil {
+			t.Fatal(err)
 		}
-		if m := row.FindStringSubmatch(line); m != nil && inside {
-			found[m[1]] = true
+		return
+	}
+	if rows != want {
+		t.Errorf("the README has\n%s\nwant (go test ./metrics -run TestReadmeTable -update)\n%s", rows, want)
+	}
+}
+
+// Times are in classic buckets for every Prometheus, and in native ones for those
+// that take them.
+func TestHistogramsAreClassicAndNative(t *testing.T) {
+	m := newMetrics()
+	m.Opened(time.Second)
+	m.Command("RETR", "ok", time.Second)
+	m.Request("fetch", "ok", time.Second)
+	seen := 0
+	for _, f := range own(t, m) {
+		for _, x := range f.GetMetric() {
+			h := x.GetHistogram()
+			if h.GetSampleCount() == 0 {
+				continue
+			}
+			seen++
+			if len(h.GetBucket()) == 0 || len(h.GetPositiveSpan()) == 0 {
+				t.Errorf("%s: %d classic buckets, %d native spans", f.GetName(), len(h.GetBucket()), len(h.GetPositiveSpan()))
+			}
 		}
 	}
-	if len(found) == 0 {
-		t.Skip("the README has no table under a heading \"Metrics\"")
+	if seen != 3 {
+		t.Errorf("%d histograms, want 3", seen)
 	}
-	for name := range names() {
-		if !found[name] {
-			t.Errorf("the README's table lacks %s", name)
+}
+
+// What waits for nobody is timed together.
+func TestCommandsAreTimedByWhoTheyWaitFor(t *testing.T) {
+	m := newMetrics()
+	m.Command("QUIT", "ok", time.Millisecond)
+	m.Command("RETR", "ok", time.Millisecond)
+	m.Command("RETR", "err", time.Millisecond)
+	counts := map[string]uint64{}
+	for _, f := range own(t, m) {
+		if f.GetName() == "popgate_command_duration_seconds" {
+			for _, x := range f.GetMetric() {
+				counts[x.GetLabel()[0].GetValue()] = x.GetHistogram().GetSampleCount()
+			}
 		}
 	}
-	for name := range found {
-		if _, ok := names()[name]; !ok {
-			t.Errorf("the README's table has %s, which does not exist", name)
-		}
+	if want := map[string]uint64{"RETR": 2, metrics.Rest: 1}; !maps.Equal(counts, want) {
+		t.Errorf("timed %v, want %v", counts, want)
 	}
 }
 
@@ -146,14 +169,16 @@ func TestLint(t *testing.T) {
 
 func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m := newMetrics()
-	_, before := registered(t, m)
-	use(m, "pop3", "quit", "RETR", "ok", "user", "refused", "fetch", "unavailable", "unchanged", "full")
-	if _, after := registered(t, m); after != before {
+	before := series(t, m)
+	useRoutes(m, "all", metrics.LoginRefused)
+	use(m, "pop3", "quit", "RETR", "ok", "user", "refused", "fetch", "unavailable", "unchanged", "full", "login-time",
+		metrics.Handshake{Listener: "pop3s", Version: "1.3", Cipher: "TLS_AES_128_GCM_SHA256"})
+	if after := series(t, m); after != before {
 		t.Errorf("%d series at the start, %d after use", before, after)
 	}
 }
 
-func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, result, how, rejection string) {
+func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, result, how, rejection, limit string, h metrics.Handshake) {
 	m.SessionBegan()
 	m.SessionEnded(listener, end)
 	m.Command(verb, status, time.Millisecond)
@@ -168,22 +193,50 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.Connection(listener, 1)
 	m.Listed(how)
 	m.Rejected(rejection)
-	m.CertificateExpires(listener, time.Unix(1, 0))
+	m.CertificateShown(listener, time.Unix(1, 0))
 	m.CertificateReloadFailed(listener)
 	m.Throttled("address")
+	m.LimitHit(limit)
+	m.Secured(h)
+	m.ConnectionsLimit(1)
+	m.UniqueIDsChanged()
+	m.ReadAhead(1, 1)
+	m.ConfigLoaded(time.Unix(1, 0))
+	m.ConfigReloadFailed()
 	m.Panicked()
+}
+
+func useRoutes(m *metrics.Metrics, route, outcome string) {
+	m.RouteLogin(route, outcome)
+	m.AuthHTTPAsked(outcome, time.Second)
+}
+
+// Many routes are no reason for many series.
+func TestOnlySoManyRoutesHaveSeries(t *testing.T) {
+	few, many := sets(), sets()
+	few.Routes = nil
+	for i := range 10_000 {
+		many.Routes = append(many.Routes, fmt.Sprint("route-", i))
+	}
+	before := series(t, metrics.New(metrics.Build{}, few))
+	if after := series(t, metrics.New(metrics.Build{}, many)); after-before > 3*metrics.MaxRoutes {
+		t.Errorf("%d series without a route, %d with 10,000", before, after)
+	}
 }
 
 func TestHostileValuesMintNoSeries(t *testing.T) {
 	m := newMetrics()
 	const strange = "what nobody expects"
-	use(m, strange, strange, strange, strange, strange, strange, strange, strange, strange, strange)
-	_, before := registered(t, m)
+	useRoutes(m, strange, strange)
+	use(m, strange, strange, strange, strange, strange, strange, strange, strange, strange, strange, strange,
+		metrics.Handshake{Listener: strange, Version: strange, Cipher: strange})
+	before := series(t, m)
 	for i := range 999 {
 		v := fmt.Sprintf("alice%d@example.com\n\x00\xff", i)
-		use(m, v, v, v, v, v, v, v, v, v, v)
+		useRoutes(m, v, v)
+		use(m, v, v, v, v, v, v, v, v, v, v, v, metrics.Handshake{Listener: v, Version: v, Cipher: v})
 	}
-	if _, after := registered(t, m); after != before {
+	if after := series(t, m); after != before {
 		t.Errorf("%d series with one strange value, %d after hostile values", before, after)
 	}
 	const want = `
@@ -240,10 +293,10 @@ popgate_retrieved_messages_total 1
 # HELP popgate_sessions POP3 sessions that are open.
 # TYPE popgate_sessions gauge
 popgate_sessions 1
-# HELP popgate_upstream_connections Connections to the mail service that are logged in.
+# HELP popgate_upstream_connections Connections to the mail server that are logged in, waiting ones included.
 # TYPE popgate_upstream_connections gauge
 popgate_upstream_connections 1
-# HELP popgate_upstream_reused_total Sessions that went on with a connection to the mail service that had waited.
+# HELP popgate_upstream_reused_total Sessions that went on with a connection to the mail server that had waited (setting upstream.reuse).
 # TYPE popgate_upstream_reused_total counter
 popgate_upstream_reused_total 1
 `
@@ -260,4 +313,30 @@ func TestAnOutcomeOfNoSetPanics(t *testing.T) {
 		}
 	}()
 	newMetrics().Deletions("lost", 1)
+}
+
+func TestFilesThatAreFollowed(t *testing.T) {
+	m := newMetrics()
+	wants := func(step, want string, names ...string) {
+		t.Helper()
+		if err := testutil.GatherAndCompare(m.Gatherer(), strings.NewReader(want), names...); err != nil {
+			t.Errorf("%s: %v", step, err)
+		}
+	}
+	const help = `
+# HELP popgate_config_last_reload_successful Whether the configuration was right when it was last read: 0 while the one before stays.
+# TYPE popgate_config_last_reload_successful gauge
+popgate_config_last_reload_successful `
+	const helpTime = `
+# HELP popgate_config_last_reload_success_timestamp_seconds When a configuration was last put into use, in Unix time.
+# TYPE popgate_config_last_reload_success_timestamp_seconds gauge
+popgate_config_last_reload_success_timestamp_seconds `
+	m.ConfigLoaded(time.Unix(1000, 0))
+	wants("loaded", help+"1\n", "popgate_config_last_reload_successful")
+	m.ConfigReloadFailed()
+	wants("wrong", help+"0\n", "popgate_config_last_reload_successful")
+	wants("wrong", helpTime+"1000\n", "popgate_config_last_reload_success_timestamp_seconds") // the one in use
+	m.ConfigLoaded(time.Unix(2000, 0))
+	wants("right again", help+"1\n", "popgate_config_last_reload_successful")
+	wants("right again", helpTime+"2000\n", "popgate_config_last_reload_success_timestamp_seconds")
 }

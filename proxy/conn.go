@@ -47,9 +47,9 @@ func (a *acceptLoop) serve(c net.Conn) {
 // identify learns from the PROXY header who the client is, and counts it. It
 // returns nil where the connection is to be closed.
 func (a *acceptLoop) identify(c net.Conn) (client net.Conn, release func()) {
-	proxied, err := readHeader(a.accepting, c)
+	proxied, err := readHeader(a.handlers, c)
 	switch {
-	case a.accepting.Err() != nil:
+	case a.handlers.Err() != nil:
 		return nil, nil
 	case err != nil:
 		a.rejected(c, BadHeader, err)
@@ -72,14 +72,14 @@ func (a *acceptLoop) identify(c net.Conn) (client net.Conn, release func()) {
 
 var errNoTurn = errors.New("no turn for a handshake in time")
 
-// handshake waits for its turn and for the client, both within HandshakeTime. It
-// ends when the server stops: no session begins after that.
+// handshake waits for its turn and for the client, both within HandshakeTime. Like
+// a session it may go on when the server stops: its client has been accepted.
 func (a *acceptLoop) handshake(t *tls.Conn) bool {
 	s := a.server
-	ctx, cancel := context.WithTimeout(a.accepting, s.options.HandshakeTime)
+	ctx, cancel := context.WithTimeout(a.handlers, s.options.HandshakeTime)
 	defer cancel()
 	if !s.handshakes.wait(ctx) {
-		if a.accepting.Err() == nil {
+		if a.handlers.Err() == nil {
 			call2(s.options.Trace.Rejected, a.listener.Name, TooManyHandshakes)
 			a.log(t).Debug("refused", "error", errNoTurn)
 		}
@@ -91,14 +91,18 @@ func (a *acceptLoop) handshake(t *tls.Conn) bool {
 	deadline, _ := ctx.Deadline()
 	t.SetDeadline(deadline)
 	if err := t.HandshakeContext(ctx); err != nil {
-		if a.accepting.Err() == nil {
+		if a.handlers.Err() == nil {
 			call(s.options.Trace.HandshakeFailed, a.listener.Name)
 			a.log(t).Debug("handshake", "error", err)
 		}
 		return false
 	}
 	t.SetDeadline(time.Time{})
-	return a.accepting.Err() == nil
+	if f := s.options.Trace.Secured; f != nil {
+		state := t.ConnectionState()
+		f(a.listener.Name, state.Version, state.CipherSuite)
+	}
+	return a.handlers.Err() == nil
 }
 
 const (

@@ -96,6 +96,7 @@ func (e *events) trace() proxy.Trace {
 		Rejected:        func(l string, why proxy.Rejection) { e.add("rejected "+string(why), 1) },
 		Open:            func(l string, delta int) { e.add("open", delta) },
 		HandshakeFailed: func(l string) { e.add("handshake failed", 1) },
+		Secured:         func(l string, version, _ uint16) { e.add("secured "+l+" "+tls.VersionName(version), 1) },
 		AcceptFailed:    func(l string) { e.add("accept failed", 1) },
 		Panicked:        func(l string) { e.add("panicked", 1) },
 	}

@@ -70,6 +70,7 @@ type Trace struct {
 	Rejected        func(listener string, why Rejection) // by a limit
 	Open            func(listener string, delta int)     // +1: taken; -1: closed
 	HandshakeFailed func(listener string)
+	Secured         func(listener string, version, cipher uint16) // by a handshake; the ids of crypto/tls
 	AcceptFailed    func(listener string)
 	Panicked        func(listener string)
 }

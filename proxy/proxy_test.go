@@ -43,7 +43,7 @@ func TestServesEveryListener(t *testing.T) {
 	if st := <-states; !st.HandshakeComplete {
 		t.Error("the handler got the connection before the handshake was done")
 	}
-	if ev.get("accepted") != 2 || ev.get("open") != 2 {
+	if ev.get("accepted") != 2 || ev.get("open") != 2 || ev.get("secured tls TLS 1.3") != 1 {
 		t.Errorf("traced: %v", ev.counts)
 	}
 }
@@ -257,7 +257,27 @@ func TestShutdownCutsOffWhenTheTimeIsOver(t *testing.T) {
 	})
 }
 
-func TestShutdownEndsHandshakes(t *testing.T) {
+// Whoever has been accepted is served, in the middle of its handshake too.
+func TestShutdownLetsHandshakesEnd(t *testing.T) {
+	cert, roots := certificate(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		s := start(t, proxy.Options{}, proxy.Listener{Name: "x", Listen: l.listen, TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Handler: echo})
+		raw := l.dial("192.0.2.1")
+		synctest.Wait()
+		done := make(chan error)
+		go func() { done <- s.Shutdown(context.WithoutCancel(t.Context())) }()
+		synctest.Wait()
+		c := tls.Client(raw, &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"})
+		wantRead(t, c, "hi\n")
+		c.Close()
+		if err := <-done; err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	})
+}
+
+func TestShutdownEndsHandshakesWhenTheTimeIsOver(t *testing.T) {
 	cert, _ := certificate(t)
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeListener()
@@ -270,7 +290,9 @@ func TestShutdownEndsHandshakes(t *testing.T) {
 		}
 		synctest.Wait()
 		began := time.Now()
-		if err := s.Shutdown(t.Context()); err != nil || time.Since(began) != 0 {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errTest)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != errTest || time.Since(began) != time.Second {
 			t.Errorf("Shutdown: %v after %v", err, time.Since(began))
 		}
 		if ev.get("open") != 0 || ev.get("handshake failed") != 0 {

@@ -54,7 +54,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	return err
 }
 
-// stop ends the accepting of connections, and the handshakes that are under way.
+// stop ends the accepting of connections.
 func (s *Server) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,17 +126,14 @@ func (a *acceptLoop) run() error {
 	failures := sparse{}
 	for {
 		c, err := a.socket.Accept()
-		if a.accepting.Err() != nil {
-			if err == nil {
-				c.Close()
-			}
-			return nil
-		}
-		if err == nil {
+		if err == nil { // a client that came at the last moment is served too
 			backoff = 0
 			call(o.Trace.Accepted, a.listener.Name)
 			a.admit(c)
 			continue
+		}
+		if a.accepting.Err() != nil {
+			return nil
 		}
 		if !passes(err) {
 			return err

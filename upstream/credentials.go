@@ -24,6 +24,10 @@ type Credentials struct {
 	// it does not.
 	Renewer Renewer
 
+	// Transcript is told what is said to the mail service; nil where nobody asked
+	// for that.
+	Transcript Transcript
+
 	Client   netip.AddrPort // the POP3 client's address
 	Server   netip.AddrPort // the address that it connected to
 	Listener string         // the name of the listener that it came by
@@ -52,6 +56,15 @@ const (
 // What it cannot is of use to popgate alone, which proves the client by it and
 // puts other credentials in its place.
 func (p Proof) ForStore() bool { return p == Password || p == Bearer }
+
+// A Transcript is the dialogue of one session, for an operator who asked to see
+// it. It is called by the session's goroutine, and by that of a keep-alive beside
+// it.
+type Transcript interface {
+	// Note writes down what one side said: from is "popgate" or the mail service,
+	// text is one line that holds no secret and nothing of a message.
+	Note(from, text string)
+}
 
 // A Renewer gives secrets that run out. It is safe for concurrent use.
 type Renewer interface {

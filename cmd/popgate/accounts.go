@@ -6,7 +6,6 @@ import (
 
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/proxy/pop3"
-	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/accounts"
 )
 
@@ -42,20 +41,4 @@ func watchAccounts(ctx context.Context, a *accounts.Accounts) (stop func()) {
 		a.Watch(ctx)
 	}()
 	return func() { cancel(); <-done }
-}
-
-// A provedStore lets local accounts in alone.
-type provedStore struct {
-	upstream.Store
-	accounts *accounts.Accounts
-}
-
-// Login proves the client here, and logs in with what the account has for the mail
-// service.
-func (s *provedStore) Login(ctx context.Context, c upstream.Credentials) (upstream.Account, error) {
-	c, err := s.accounts.Prove(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	return s.Store.Login(ctx, c)
 }

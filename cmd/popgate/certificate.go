@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,9 +76,15 @@ func (p *keyPair) open() error {
 
 func (p *keyPair) take(cert tls.Certificate) {
 	p.current.Store(&cert)
-	p.loaded, p.failure = p.seen, ""
+	p.loaded = p.seen
+	p.shown()
+}
+
+// shown says that the certificate in use is the one in the files.
+func (p *keyPair) shown() {
+	p.failure = ""
 	for _, l := range p.listeners {
-		p.metrics.CertificateExpires(l, cert.Leaf.NotAfter)
+		p.metrics.CertificateShown(l, p.current.Load().Leaf.NotAfter)
 	}
 }
 
@@ -88,7 +96,7 @@ func (p *keyPair) poll() {
 	case !p.seen.same(last):
 		return
 	case p.seen.same(p.loaded):
-		p.failure = ""
+		p.shown()
 		return
 	}
 	cert, err := p.load()
@@ -145,6 +153,46 @@ func oldSuites() []uint16 {
 		tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
 		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA,
 		tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA,
+	}
+}
+
+// handshakes lists what the listeners may agree on with clients.
+func handshakes(cfg config.Config, names []string) (out []metrics.Handshake) {
+	for i, l := range cfg.Listen {
+		min, suites := uint16(cfg.TLS.MinVersion), []uint16(nil)
+		switch {
+		case l.Legacy.Given():
+			min, suites = tls.VersionTLS10, oldSuites()
+		case !cfg.TLS.Given():
+			continue
+		}
+		for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+			for _, version := range suite.SupportedVersions {
+				// The suites of TLS 1.3 are not configured; of the others the
+				// insecure ones have to be asked for.
+				if version < min || version < tls.VersionTLS13 && !usable(suite, suites) {
+					continue
+				}
+				out = append(out, handshake(names[i], version, suite.ID))
+			}
+		}
+	}
+	return out
+}
+
+// usable reports whether a suite may be used where suites are configured; nil is
+// the choice of crypto/tls.
+func usable(suite *tls.CipherSuite, suites []uint16) bool {
+	if suites == nil {
+		return !suite.Insecure
+	}
+	return slices.Contains(suites, suite.ID)
+}
+
+// handshake names what was agreed on: versions as 1.3, suites as the standards do.
+func handshake(listener string, version, cipher uint16) metrics.Handshake {
+	return metrics.Handshake{
+		Listener: listener, Version: strings.TrimPrefix(tls.VersionName(version), "TLS "), Cipher: tls.CipherSuiteName(cipher),
 	}
 }
 

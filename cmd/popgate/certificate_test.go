@@ -47,7 +47,7 @@ func newRenewal(t *testing.T) *renewal {
 		t.Fatal(err)
 	}
 	names := listenerNames(cfg.Listen)
-	r.metrics = metrics.New(metrics.Build{}, labelSets(names, secure(cfg, names), nil))
+	r.metrics = metrics.New(metrics.Build{}, labelSets(cfg))
 	if r.certs, err = openCertificates(cfg, names, r.metrics, slog.New(slog.NewJSONHandler(r.log, nil))); err != nil {
 		t.Fatal(err)
 	}
@@ -99,9 +99,9 @@ func (r *renewal) poll() {
 	}
 }
 
-// shows checks which certificate a client gets, what the metric says of it, and
-// how many failures were counted.
-func (r *renewal) shows(n int64, failures int) {
+// shows checks which certificate a client gets, what the metric says of it, how
+// many failures were counted, and whether it is the one in the files.
+func (r *renewal) shows(n int64, failures, good int) {
 	r.t.Helper()
 	client, server := net.Pipe()
 	defer client.Close()
@@ -123,12 +123,15 @@ func (r *renewal) shows(n int64, failures int) {
 # HELP popgate_certificate_expiry_timestamp_seconds When the certificate of a listener expires, in Unix time.
 # TYPE popgate_certificate_expiry_timestamp_seconds gauge
 popgate_certificate_expiry_timestamp_seconds{listener=%[1]q} %[2]d
+# HELP popgate_certificate_last_reload_successful Whether the certificate that a listener shows is the one in its files: 0 while the files are of no use and the last one stays.
+# TYPE popgate_certificate_last_reload_successful gauge
+popgate_certificate_last_reload_successful{listener=%[1]q} %[4]d
 # HELP popgate_certificate_reload_failures_total New certificates of a listener that were of no use; the last one stayed.
 # TYPE popgate_certificate_reload_failures_total counter
 popgate_certificate_reload_failures_total{listener=%[1]q} %[3]d
-`, renewed, n*3600, failures)
+`, renewed, n*3600, failures, good)
 	if err := testutil.GatherAndCompare(r.metrics.Gatherer(), strings.NewReader(want),
-		"popgate_certificate_expiry_timestamp_seconds", "popgate_certificate_reload_failures_total"); err != nil {
+		"popgate_certificate_expiry_timestamp_seconds", "popgate_certificate_last_reload_successful", "popgate_certificate_reload_failures_total"); err != nil {
 		r.t.Error(err)
 	}
 }
@@ -143,10 +146,10 @@ func (r *renewal) logged(text string, times int) {
 func TestANewCertificateIsShown(t *testing.T) {
 	r := newRenewal(t)
 	r.poll()
-	r.shows(1, 0)
+	r.shows(1, 0, 1)
 	r.write(makePair(t, 2))
 	r.poll()
-	r.shows(2, 0)
+	r.shows(2, 0, 1)
 	r.logged("a new certificate", 1)
 }
 
@@ -166,17 +169,32 @@ func TestABrokenCertificateLeavesTheLast(t *testing.T) {
 			tt.spoil(r)
 			r.poll()
 			r.poll()
-			r.shows(1, 1)
+			r.shows(1, 1, 0)
 			r.logged("the last one stays", 1) // and not at every look
 			r.logged(tt.want, 1)
 			r.write(makePair(t, 3))
 			r.poll()
-			r.shows(3, 1)
+			r.shows(3, 1, 1)
 			os.Remove(r.cert)
 			r.poll()
-			r.shows(3, 2) // a failure after a success is told again
+			r.shows(3, 2, 0) // a failure after a success is told again
 		})
 	}
+}
+
+// Files that are as they were are no failure any more.
+func TestTheLastCertificateMayComeBack(t *testing.T) {
+	r := newRenewal(t)
+	if err := os.Rename(r.cert, r.cert+".away"); err != nil {
+		t.Fatal(err)
+	}
+	r.poll()
+	r.shows(1, 1, 0)
+	if err := os.Rename(r.cert+".away", r.cert); err != nil {
+		t.Fatal(err)
+	}
+	r.poll()
+	r.shows(1, 1, 1)
 }
 
 // What is being written is left alone: the files are read when two looks in a row
@@ -190,9 +208,9 @@ func TestAHalfWrittenCertificateIsNotRead(t *testing.T) {
 	r.certs.pairs[0].poll()
 	r.replace(r.key, key)
 	r.certs.pairs[0].poll()
-	r.shows(1, 0)
+	r.shows(1, 0, 1)
 	r.certs.pairs[0].poll()
-	r.shows(2, 0)
+	r.shows(2, 0, 1)
 }
 
 func TestCertificatesAreWatched(t *testing.T) {
@@ -204,5 +222,5 @@ func TestCertificatesAreWatched(t *testing.T) {
 		time.Sleep(2*certificatePoll + time.Second)
 		synctest.Wait()
 	})
-	r.shows(2, 0)
+	r.shows(2, 0, 1)
 }

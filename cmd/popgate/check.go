@@ -1,18 +1,24 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/popgate/popgate/cmd/internal/config"
+	"github.com/popgate/popgate/metrics"
+	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/route"
 )
 
 type checkCommand struct {
 	settings
+	JSON      bool `name:"json" help:"Print what was found as JSON, for scripts."`
 	Reference bool `help:"Print a commented configuration file with every setting, and check nothing."`
 }
 
@@ -34,13 +40,36 @@ func (c *checkCommand) Run(env environment) error {
 		return err
 	}
 	cfg, err := config.Load(c.Config, env.flags)
+	if c.JSON {
+		var warnings []string
+		if err == nil {
+			warnings = cfg.Warnings(time.Now())
+		}
+		if failed := printJSON(env.stdout, newCheckJSON(err, warnings)); failed != nil || err == nil {
+			return failed
+		}
+		return reported{err}
+	}
 	if err != nil {
 		return err
 	}
 	for _, w := range cfg.Warnings(time.Now()) {
 		fmt.Fprintln(env.stderr, "popgate: warning:", w)
 	}
+	r, err := newRouting(cfg, unproved(), nil, metrics.New(metrics.Build{}, labelSets(cfg)), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	if err := r.close(); err != nil {
+		return err
+	}
 	return summarize(env.stdout, c.Config, cfg)
+}
+
+// unproved stands for what check does not open; the loader has read its files.
+func unproved() proofs {
+	step := func(_ context.Context, c upstream.Credentials) (upstream.Credentials, error) { return c, nil }
+	return proofs{accounts: step, grant: func(string) route.Step { return step }}
 }
 
 func summarize(out io.Writer, file string, cfg config.Config) error {
@@ -53,12 +82,15 @@ func summarize(out io.Writer, file string, cfg config.Config) error {
 	for _, l := range cfg.Listen {
 		fmt.Fprintf(w, "  listen\t%s\t%s\n", l, clientTLS(l, cfg.TLS))
 	}
-	fmt.Fprintf(w, "  upstream\t%s\t%s, mailbox %s\n", cfg.Upstream, upstreamTLS(cfg.Upstream), cfg.Upstream.Mailbox)
+	for _, u := range cfg.Upstreams {
+		fmt.Fprintf(w, "  upstream\t%s\t%s\n", label(u), upstreamTLS(u)+", mailbox "+u.Mailbox)
+	}
+	for _, r := range cfg.Routes {
+		fmt.Fprintf(w, "  route\t%s\t%s\n", r.Name, routeWords(r))
+	}
 	if cfg.Accounts.File != "" {
 		fmt.Fprintf(w, "  accounts\t%s\n", cfg.Accounts.File)
 	}
-	fmt.Fprintf(w, "  delete\t%s\n", cfg.Delete)
-	fmt.Fprintf(w, "  seen\t%s\n", seenWord(cfg.Seen))
 	if cfg.Metrics != "" {
 		fmt.Fprintf(w, "  metrics\thttp://%s/metrics\n", cfg.Metrics)
 	}
@@ -98,6 +130,53 @@ func list(networks []netip.Prefix) string {
 		words[i] = n.String()
 	}
 	return strings.Join(words, " ")
+}
+
+// label is an upstream with its name, where it has one.
+func label(u config.Upstream) string {
+	if u.Name == config.TheUpstream {
+		return u.String()
+	}
+	return u.Name + " " + u.String()
+}
+
+func joined(us []config.Upstream) string {
+	var out []string
+	for _, u := range us {
+		out = append(out, label(u))
+	}
+	return strings.Join(out, ", ")
+}
+
+// routeWords says which logins a route takes and where they go.
+func routeWords(r config.Route) string {
+	var who []string
+	some := func(what string, list []string) {
+		const most = 3
+		if n := len(list); n > most {
+			list = append(list[:most:most], fmt.Sprintf("and %d more", n-most))
+		}
+		if len(list) > 0 {
+			who = append(who, what+" "+strings.Join(list, " "))
+		}
+	}
+	some("users", r.Match.Users)
+	some("domains", r.Match.Domains)
+	if r.Match.Pattern != "" {
+		who = append(who, "pattern "+r.Match.Pattern)
+	}
+	some("listeners", r.Match.Listeners)
+	if len(r.Match.From) > 0 {
+		who = append(who, "from "+list(r.Match.From))
+	}
+	if len(who) == 0 {
+		who = []string{"everybody"}
+	}
+	to := r.Upstream
+	if r.AuthHTTP.Given() {
+		to = "where " + r.AuthHTTP.URL + " says"
+	}
+	return fmt.Sprintf("%s to %s, delete %s, seen %s", strings.Join(who, ", "), to, r.Delete, seenWord(r.Seen))
 }
 
 func upstreamTLS(u config.Upstream) string {

@@ -56,7 +56,7 @@ func (c *demoCommand) Run(ctx context.Context, env environment) error {
 
 // startGateway runs a gateway beside the caller.
 func startGateway(ctx context.Context, cfg config.Config, log *slog.Logger) (address string, stop func() error, err error) {
-	g, err := newGateway(cfg, readBuild(), log)
+	g, err := newGateway(cfg, readBuild(), &sockets{}, log)
 	if err != nil {
 		return "", nil, err
 	}
@@ -65,6 +65,6 @@ func startGateway(ctx context.Context, cfg config.Config, log *slog.Logger) (add
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	go func() { served <- g.serve(ctx) }()
+	go func() { served <- g.serve(ctx, nil) }()
 	return g.server.Addrs()[0].String(), func() error { cancel(); return <-served }, nil
 }

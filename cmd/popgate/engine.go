@@ -33,6 +33,11 @@ func newEngine(cfg config.Config, store upstream.Store, secrets pop3.SharedSecre
 		HandshakeTime:  cfg.Limits.HandshakeTime,
 		Logger:         log,
 		Trace:          pop3Trace(m),
+		// Each route decides for itself.
+		AuthorizationIdentity: true,
+	}
+	if cfg.Transcript.Given() {
+		options.Watch = cfg.Transcript.Wants
 	}
 	if cfg.Expire == "" {
 		options.Expire = pop3.ExpireOmitted

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,6 +21,9 @@ import (
 	"github.com/popgate/popgate/proxy"
 	"github.com/popgate/popgate/upstream/accounts"
 	"github.com/popgate/popgate/upstream/imap/listcache"
+	"github.com/popgate/popgate/upstream/lockfile"
+	"github.com/popgate/popgate/upstream/route"
+	"github.com/popgate/popgate/upstream/wrap"
 )
 
 // Descriptors: a session has its own connection and one upstream. The rest is
@@ -41,21 +46,29 @@ type gateway struct {
 	certificates *certificates
 	accounts     *accounts.Accounts // nil without a file of them
 	cache        *listcache.Cache
+	locks        *lockfile.File // nil where there are none between processes
+	sockets      *sockets
+	supervisor   supervisor
+	grants       *grants
 	server       *proxy.Server
 	monitor      net.Listener // nil without metrics
-	letGo        func() error // ends the upstream connections that wait between sessions
+	routing      *routing
+	started      started
 	ready        atomic.Bool
+	handedOver   atomic.Bool // to a new process, which is the service now
 }
 
 // newGateway turns the configuration into the options of every package. It
 // opens nothing but the files that are named.
-func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gateway, error) {
-	g := &gateway{cfg: cfg, log: log, names: listenerNames(cfg.Listen)}
+func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *slog.Logger) (*gateway, error) {
+	g := &gateway{cfg: cfg, log: log, names: listenerNames(cfg.Listen), sockets: handed, supervisor: supervisor{log}}
 	var limited bool
 	var err error
 	reserve := filesReserve
-	if cfg.Upstream.Reuse > 0 {
-		reserve += waitingConns
+	for _, u := range cfg.Upstreams {
+		if u.Reuse > 0 {
+			reserve += waitingConns
+		}
 	}
 	if g.maxConns, limited, err = proxy.FileLimit(cfg.Limits.Connections, reserve, filesPerSession); err != nil {
 		return nil, err
@@ -64,36 +77,70 @@ func newGateway(cfg config.Config, build metrics.Build, log *slog.Logger) (*gate
 		log.Warn("the limit on open files allows fewer connections than limits.connections; raise it (ulimit -n, LimitNOFILE)",
 			"wanted", cfg.Limits.Connections, "connections", g.maxConns)
 	}
-	g.metrics = metrics.New(build, labelSets(g.names, secure(cfg, g.names), ops(cfg.Upstream)))
+	g.metrics = metrics.New(build, labelSets(cfg))
+	g.metrics.ConnectionsLimit(g.maxConns)
 	if g.certificates, err = openCertificates(cfg, g.names, g.metrics, log); err != nil {
 		return nil, err
 	}
 	if g.accounts, err = openAccounts(cfg.Accounts, log); err != nil {
 		return nil, err
 	}
-	if g.cache, err = newCache(cfg.Cache, log); err != nil {
+	if g.grants, err = openGrants(cfg.OAuth, g.metrics, log); err != nil {
 		return nil, err
 	}
+	if g.cache, err = newCache(cfg.Cache, log); err != nil {
+		return nil, errors.Join(err, g.grants.close())
+	}
 	if err := g.assemble(); err != nil {
-		return nil, errors.Join(err, g.cache.Close())
+		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
+}
+
+// close lets go of what newGateway opened.
+func (g *gateway) close() error {
+	err := errors.Join(g.cache.Close(), g.grants.close())
+	if g.locks != nil {
+		err = errors.Join(err, g.locks.Close())
+	}
+	return err
+}
+
+// proofs are those of the accounts and grants that are open.
+func (g *gateway) proofs() proofs {
+	p := proofs{grant: func(name string) route.Step {
+		if tokens := g.grants.tokens(name); tokens != nil {
+			return tokens.Step
+		}
+		return nil
+	}}
+	if g.accounts != nil {
+		p.accounts = g.accounts.Prove
+	}
+	return p
 }
 
 // assemble joins store, engine and listeners.
 func (g *gateway) assemble() error {
 	cfg, log := g.cfg, g.log
-	store, letGo, err := newStore(cfg, g.accounts, g.cache, g.metrics, log)
-	if err != nil {
+	var between wrap.Between
+	var err error
+	if cfg.Lock.Enabled && cfg.Lock.File != "" {
+		if g.locks, err = lockfile.Open(cfg.Lock.File); err != nil {
+			return fmt.Errorf("lock.file: %w", err)
+		}
+		between = g.locks
+	}
+	if g.routing, err = newRouting(cfg, g.proofs(), g.cache, g.metrics, log); err != nil {
 		return err
 	}
-	g.letGo = letGo
-	engine := newEngine(cfg, store, sharedSecrets(g.accounts), g.metrics, log)
+	engine := newEngine(cfg, wrapped(cfg, g.routing.store, between, g.metrics), sharedSecrets(g.accounts), g.metrics, log)
 	listeners := make([]proxy.Listener, len(cfg.Listen))
 	for i, l := range cfg.Listen {
 		if listeners[i], err = engine.listener(g.names[i], l, g.certificates.config[i]); err != nil {
 			return err
 		}
+		listeners[i].Listen = func(ctx context.Context) (net.Listener, error) { return g.sockets.listen(ctx, l.Address()) }
 	}
 	g.server, err = proxy.New(proxy.Options{
 		MaxConns:       g.maxConns,
@@ -115,13 +162,13 @@ func orNone(n int) int {
 	return n
 }
 
-// listenerNames gives each listener a name for logs and metrics: its URL, and
-// a number behind it where two ask for a free port on one address.
+// listenerNames gives each listener a name for logs and metrics: its own or its
+// URL, and a number behind it where two ask for a free port on one address.
 func listenerNames(ls []config.Listen) []string {
 	var names []string
 	times := map[string]int{}
 	for _, l := range ls {
-		name := l.String()
+		name := cmp.Or(l.Name, l.String())
 		if times[name]++; times[name] > 1 {
 			name += "#" + strconv.Itoa(times[name])
 		}
@@ -134,23 +181,27 @@ func listenerNames(ls []config.Listen) []string {
 func (g *gateway) listen(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, g.cache.Close())
+			err = errors.Join(err, g.close(), g.sockets.close())
 		}
 	}()
 	if g.cfg.Metrics != "" {
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", g.cfg.Metrics)
+		ln, err := g.sockets.listen(ctx, g.cfg.Metrics)
 		if err != nil {
 			return fmt.Errorf("metrics: %w", err)
 		}
 		g.monitor = netutil.LimitListener(ln, monitorConns)
 	}
-	if err := g.server.Listen(ctx); err != nil {
+	err = g.server.Listen(ctx)
+	if err == nil {
+		err = g.sockets.allAsked()
+	}
+	if err != nil {
+		err = errors.Join(err, g.server.Shutdown(ctx)) // which closes what is bound
 		if g.monitor != nil {
 			err = errors.Join(err, g.monitor.Close())
 		}
-		return err
 	}
-	return nil
+	return err
 }
 
 // urls lists the listeners with the addresses that they are really bound to.
@@ -174,27 +225,38 @@ func (g *gateway) metricsAddress() string {
 	return "http://" + g.monitor.Addr().String() + "/metrics"
 }
 
-// serve accepts clients until ctx ends or a listener fails for good. Then the
-// open sessions have the drain time to end by themselves; the engine closes
-// the rest. It returns when all is at an end.
-func (g *gateway) serve(ctx context.Context) error {
+// serve accepts clients until ctx ends, a new process has taken over, or a
+// listener fails for good. Then the open sessions have the drain time to end by
+// themselves; the engine closes the rest. It returns when all is at an end.
+func (g *gateway) serve(ctx context.Context, orders <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stopMonitor := g.serveMonitor(cancel)
 	stopWatch := g.certificates.watch(ctx)
 	defer stopWatch()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { g.obey(ctx, orders, cancel) })
+	beside.Go(func() { g.routing.watch(ctx) })
+	beside.Go(func() { g.supervisor.watch(ctx, func() { g.server.Addrs() }) })
 	stopAccounts := watchAccounts(ctx, g.accounts)
 	defer stopAccounts()
+	stopGrants := g.grants.keep(ctx)
 
 	g.ready.Store(true)
 	err := g.server.Serve(ctx)
+	cancel()
 	g.ready.Store(false)
+	if !g.handedOver.Load() {
+		g.supervisor.draining()
+	}
 	g.log.Info("draining: no new sessions", "drain", g.cfg.Drain.String())
 
-	// No new session will ask for a connection that waits. Saying goodbye takes
-	// none of the sessions' time.
+	// No new session will ask for a connection that waits, nor for a list, and a
+	// process that takes over waits for the file. Saying goodbye takes none of the
+	// sessions' time.
 	var waiting sync.WaitGroup
-	waiting.Go(func() { err = errors.Join(err, g.letGo()) })
+	waiting.Go(func() { err = errors.Join(err, g.routing.close(), g.cache.Close()) })
 
 	// The context of the service has ended: draining has a time of its own.
 	drain, cancelDrain := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.Drain)
@@ -202,8 +264,31 @@ func (g *gateway) serve(ctx context.Context) error {
 	start := time.Now()
 	cut := g.server.Shutdown(drain)
 	waiting.Wait()
+	stopGrants()
 	g.log.Info("popgate has ended", "after", time.Since(start).Round(time.Millisecond).String(), "sessions_cut", cut != nil)
-	return errors.Join(err, stopMonitor(), g.cache.Close())
+	return errors.Join(err, stopMonitor(), g.close())
+}
+
+// obey does what signals order, until ctx ends.
+func (g *gateway) obey(ctx context.Context, orders <-chan os.Signal, drain func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-orders:
+		}
+		g.log.Info("a new process is to take over")
+		pid, err := g.handOver(ctx, g.started)
+		if err != nil {
+			g.log.Error("no new process has taken over: this one serves on", "error", err)
+			continue
+		}
+		g.handedOver.Store(true)
+		g.supervisor.successor(pid)
+		g.log.Info("a new process has taken over", "pid", pid)
+		drain()
+		return
+	}
 }
 
 // serveMonitor serves metrics and probes until the function it returns is

@@ -40,9 +40,14 @@ func main() {
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
 	Check   checkCommand   `cmd:"" help:"Check a configuration without running it."`
+	Route   routeCommand   `cmd:"" help:"Tell where a login goes, and why."`
 	Passwd  passwdCommand  `cmd:"" help:"Write local accounts: users whom the gateway proves itself."`
 	Demo    demoCommand    `cmd:"" help:"Show a POP3 session against an IMAP server in memory, then keep serving."`
+	OAuth   oauthCommand   `cmd:"" name:"oauth" help:"Access tokens for mail services that take no passwords."`
 	Version versionCommand `cmd:"" help:"Print the version."`
+
+	Completion completionCommand `cmd:"" help:"Print a script that completes the command line in a shell."`
+	Man        manCommand        `cmd:"" help:"Print the manual page."`
 }
 
 const description = `A POP3 gateway in front of IMAP and JMAP mailboxes. A mail program that speaks POP3 reads and deletes the mail of an account; its user name and password are used at the mail server as they are.
@@ -128,11 +133,17 @@ func given(parsed *kong.Context) config.Flags {
 // explain prints an error and returns its exit code.
 func explain(stderr io.Writer, err error) int {
 	if problems, ok := errors.AsType[config.Problems](err); ok {
+		if _, told := errors.AsType[reported](err); told {
+			return exitUsage
+		}
 		for _, p := range problems {
 			fmt.Fprintln(stderr, "popgate:", p)
 		}
 		return exitUsage
 	}
 	fmt.Fprintln(stderr, "popgate:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
 	return exitFailed
 }

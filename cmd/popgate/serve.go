@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"os"
+	"os/signal"
 	"strings"
 	"time"
 
@@ -13,6 +16,8 @@ type serveCommand struct{ settings }
 // Help is shown by --help.
 func (serveCommand) Help() string {
 	return `SIGTERM or Ctrl-C ends it in peace: no new sessions, and those that are open have the time of --drain to end by themselves. A second signal ends it at once; nothing is deleted by that.
+
+SIGUSR2 starts the program anew, as it is on disk then, on the same sockets; when the new process serves, the old one ends as by SIGTERM. No client is refused meanwhile. It needs lock.file in the configuration. Sockets that systemd hands over are used for the listeners with their addresses.
 
 Examples:
 
@@ -34,17 +39,28 @@ func (c *serveCommand) Run(ctx context.Context, env environment) error {
 	for _, w := range cfg.Warnings(time.Now()) {
 		log.Warn(w)
 	}
-	build := readBuild()
-	g, err := newGateway(cfg, build, log)
+	serves := takingOver()
+	handed, err := handedSockets()
 	if err != nil {
 		return err
 	}
+	build := readBuild()
+	g, err := newGateway(cfg, build, handed, log)
+	if err != nil {
+		return errors.Join(err, handed.close())
+	}
+	g.started = startedAs()
+	orders := make(chan os.Signal, 1)
+	signal.Notify(orders, handOverSignal)
+	defer signal.Stop(orders)
 	if err := g.listen(ctx); err != nil {
 		return err
 	}
 	log.Info("popgate serves", "version", build.Version, "revision", build.Revision, "go", build.GoVersion,
-		"listen", strings.Join(g.urls(), " "), "upstream", cfg.Upstream.String(), "upstream_tls", upstreamTLS(cfg.Upstream),
-		"mailbox", cfg.Upstream.Mailbox, "delete", string(cfg.Delete), "seen", seenWord(cfg.Seen), "metrics", g.metricsAddress(),
+		"listen", strings.Join(g.urls(), " "), "upstream", joined(cfg.Upstreams), "routes", len(cfg.Routes),
+		"delete", string(cfg.Delete), "seen", seenWord(cfg.Seen), "metrics", g.metricsAddress(),
 		"connections", g.maxConns)
-	return g.serve(ctx)
+	g.supervisor.ready("serving on " + strings.Join(g.urls(), " "))
+	serves()
+	return g.serve(ctx, orders)
 }

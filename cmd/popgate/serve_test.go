@@ -455,12 +455,12 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := slog.New(slog.DiscardHandler)
-			m := metrics.New(metrics.Build{}, labelSets(nil, nil, ops(cfg.Upstream)))
-			store, _, err := newStore(cfg, nil, nil, m, log)
+			m := metrics.New(metrics.Build{}, labelSets(cfg))
+			r, err := newRouting(cfg, proofs{}, nil, m, log)
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := newEngine(cfg, store, nil, m, log).listener("pipe", cfg.Listen[0], nil)
+			l, err := newEngine(cfg, wrapped(cfg, r.store, nil, m), nil, m, log).listener("pipe", cfg.Listen[0], nil)
 			if err != nil {
 				t.Fatal(err)
 			}

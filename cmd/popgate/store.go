@@ -1,18 +1,23 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"log/slog"
 	"math"
+	"slices"
+	"sync"
 
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/upstream"
-	"github.com/popgate/popgate/upstream/accounts"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/jmap"
 	"github.com/popgate/popgate/upstream/readahead"
+	"github.com/popgate/popgate/upstream/route"
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
@@ -28,36 +33,131 @@ func newCache(c config.Cache, log *slog.Logger) (*listcache.Cache, error) {
 // the configuration lets them.
 const waitingConns = 256
 
-// newStore builds the mailboxes and what is wrapped around them. From the outside
-// to the inside: the throttle, the limits of an account, the lock, the limits of a
-// mailbox, the contract, the store. The function it
-// returns lets go of the connections that wait for a next session.
-func newStore(cfg config.Config, local *accounts.Accounts, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (upstream.Store, func() error, error) {
-	var mailboxes interface {
-		upstream.Store
-		Close() error
+// stores are the mailboxes behind the gateway: one store for each upstream and each
+// way to delete there, shared by the routes that lead to it.
+type stores struct {
+	cfg     config.Config
+	cache   *listcache.Cache // nil for none
+	jmap    *jmap.Cache
+	ahead   *readahead.Pool
+	metrics *metrics.Metrics
+	log     *slog.Logger
+	waiting int // connections of one store that wait for a next session
+	open    map[place]mailboxes
+}
+
+type mailboxes interface {
+	upstream.Store
+	Close() error
+}
+
+// A place is where a store has its mailboxes, and how it deletes.
+type place struct {
+	upstream string // the name of one
+	delete   config.Delete
+	trash    string
+}
+
+// newPlace is the place of a route that deletes so. Under refuse the engine lets no
+// deletion through, and the store is that of expunge.
+func newPlace(upstream string, d config.Delete, trash string) place {
+	switch d {
+	case config.Refuse:
+		d = config.Expunge
+	case config.Trash:
+		return place{upstream, d, trash}
 	}
+	return place{upstream, d, ""}
+}
+
+// placesOf lists where a route can lead to: an auth_http service chooses among all
+// upstreams, and how they delete.
+func placesOf(r config.Route, upstreams []config.Upstream) (out []place) {
+	if !r.AuthHTTP.Given() {
+		return []place{newPlace(r.Upstream, r.Delete, r.Trash)}
+	}
+	for _, u := range upstreams {
+		for _, d := range []config.Delete{config.Expunge, config.Trash, config.Hide} {
+			out = append(out, newPlace(u.Name, d, ""))
+		}
+	}
+	return out
+}
+
+func newStores(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) *stores {
+	places := map[place]bool{}
+	for _, r := range cfg.Routes {
+		for _, p := range placesOf(r, cfg.Upstreams) {
+			places[p] = true
+		}
+	}
+	return &stores{cfg: cfg, cache: cache, metrics: m, log: log, open: map[place]mailboxes{},
+		jmap:  jmap.NewCache(cfg.Cache.Memory),
+		ahead: readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total), waiting: max(waitingConns/len(places), 16)}
+}
+
+// at returns the store of a place.
+func (s *stores) at(p place) (mailboxes, error) {
+	if store, ok := s.open[p]; ok {
+		return store, nil
+	}
+	i := slices.IndexFunc(s.cfg.Upstreams, func(u config.Upstream) bool { return u.Name == p.upstream })
+	if i < 0 {
+		return nil, fmt.Errorf("there is no upstream %q", p.upstream)
+	}
+	u := s.cfg.Upstreams[i]
+	u.Trash = cmp.Or(p.trash, u.Trash)
+	var store mailboxes
 	var err error
-	if cfg.Upstream.JMAP {
-		mailboxes, err = newJMAP(cfg, m, log)
+	if u.JMAP {
+		store, err = s.newJMAP(u, p.delete)
 	} else {
-		mailboxes, err = newIMAP(cfg, cache, m, log)
+		store, err = s.newIMAP(u, p.delete)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, fmt.Errorf("upstream %s: %w", u.Name, err)
 	}
-	store := wrap.Contract(mailboxes)
-	if local != nil {
-		store = &provedStore{store, local}
+	s.open[p] = store
+	return store, nil
+}
+
+// keep closes the stores of all other places: their sessions go on.
+func (s *stores) keep(places map[place]bool) (err error) {
+	for p, store := range s.open {
+		if !places[p] {
+			err = errors.Join(err, store.Close())
+			delete(s.open, p)
+		}
 	}
-	store = wrap.Terms(store, upstream.Terms{ReadOnly: cfg.Delete == config.Refuse, MarkSeen: cfg.Seen})
-	store = wrap.Limit(store, wrap.LimitOptions{Messages: cfg.Limits.MailboxMessages, Octets: cfg.Limits.MailboxOctets})
+	return err
+}
+
+// close lets go of the connections that wait for a next session.
+func (s *stores) close() (err error) {
+	var wg sync.WaitGroup
+	errs := make(chan error, len(s.open))
+	for _, store := range s.open {
+		wg.Go(func() { errs <- store.Close() })
+	}
+	wg.Wait()
+	close(errs)
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// wrapped puts around the routes what holds for all of them. From the outside to
+// the inside: the throttle, the limits of an account, the lock, the limits of a
+// mailbox.
+func wrapped(cfg config.Config, routes *route.Store, between wrap.Between, m *metrics.Metrics) upstream.Store {
+	store := wrap.Limit(routes, wrap.LimitOptions{Messages: cfg.Limits.MailboxMessages, Octets: cfg.Limits.MailboxOctets})
 	if cfg.Lock.Enabled {
 		wait := cfg.Lock.Wait
 		if wait == 0 {
 			wait = -1 // do not wait
 		}
-		store = wrap.Lock(store, wrap.LockOptions{Wait: wait})
+		store = wrap.Lock(store, wrap.LockOptions{Wait: wait, Between: between})
 	}
 	if n := cfg.Limits.SessionsPerAccount; n > 0 {
 		store = wrap.Sessions(store, n)
@@ -66,17 +166,11 @@ func newStore(cfg config.Config, local *accounts.Accounts, cache *listcache.Cach
 		store = wrap.LoginDelay(store, d)
 	}
 	if cfg.Throttle.Enabled {
-		store = wrap.Throttle(store, throttleOptions(cfg, m))
+		o := throttleOptions(cfg, m)
+		o.Account = routes.Account
+		store = wrap.Throttle(store, o)
 	}
-	return store, mailboxes.Close, nil
-}
-
-// ops are the requests that the store traces.
-func ops(u config.Upstream) []string {
-	if u.JMAP {
-		return jmap.Ops()
-	}
-	return imap.Ops()
+	return wrap.Observe(store, stopped(m))
 }
 
 // upstreamConfig is the TLS of the connection to the mail service.
@@ -94,35 +188,37 @@ func mailboxMessages(l config.Limits) int {
 	return l.MailboxMessages
 }
 
-func newIMAP(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (*imap.Store, error) {
-	u := cfg.Upstream
+func (s *stores) newIMAP(u config.Upstream, d config.Delete) (*imap.Store, error) {
 	secure, err := upstreamConfig(u)
 	if err != nil {
 		return nil, err
 	}
 	return imap.New(imap.Options{
-		Host:          u.Host,
-		Port:          u.Port,
-		Security:      security(u),
-		TLS:           secure,
-		Mailbox:       u.Mailbox,
-		Trash:         u.Trash,
-		Delete:        policy(cfg.Delete),
+		Host:     u.Host,
+		Port:     u.Port,
+		Security: security(u),
+		TLS:      secure,
+		Mailbox:  u.Mailbox,
+		Trash:    u.Trash,
+		Delete:   policy(d),
+
+		MasterSeparator: u.MasterSeparator,
+		Hierarchy:       u.Hierarchy,
+
 		SendClient:    u.TellClient,
 		ProxyProtocol: u.ProxyProtocol,
-		MaxMessages:   mailboxMessages(cfg.Limits),
-		DialTime:      cfg.Limits.UpstreamConnectTime,
-		ReadAhead:     readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total),
-		Cache:         cache,
+		MaxMessages:   mailboxMessages(s.cfg.Limits),
+		DialTime:      s.cfg.Limits.UpstreamConnectTime,
+		ReadAhead:     s.ahead,
+		Cache:         s.cache,
 		Reuse:         u.Reuse,
-		ReuseMax:      waitingConns,
-		Logger:        log,
-		Trace:         imapTrace(m),
+		ReuseMax:      s.waiting,
+		Logger:        s.log,
+		Trace:         imapTrace(s.metrics),
 	})
 }
 
-func newJMAP(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (*jmap.Store, error) {
-	u := cfg.Upstream
+func (s *stores) newJMAP(u config.Upstream, d config.Delete) (*jmap.Store, error) {
 	secure, err := upstreamConfig(u)
 	if err != nil {
 		return nil, err
@@ -132,11 +228,13 @@ func newJMAP(cfg config.Config, m *metrics.Metrics, log *slog.Logger) (*jmap.Sto
 		TLS:         secure,
 		Mailbox:     u.Mailbox,
 		Trash:       u.Trash,
-		Delete:      jmapPolicy(cfg.Delete),
-		MaxMessages: mailboxMessages(cfg.Limits),
-		DialTime:    cfg.Limits.UpstreamConnectTime,
-		Logger:      log,
-		Trace:       jmapTrace(m),
+		Delete:      jmapPolicy(d),
+		MaxMessages: mailboxMessages(s.cfg.Limits),
+		DialTime:    s.cfg.Limits.UpstreamConnectTime,
+		Logger:      s.log,
+		ReadAhead:   s.ahead,
+		Cache:       s.jmap,
+		Trace:       jmapTrace(s.metrics),
 	}
 	if !u.TLS {
 		options.URL = "http://" + u.Address()

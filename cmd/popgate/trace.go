@@ -1,38 +1,110 @@
 package main
 
 import (
+	"slices"
 	"time"
 
+	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/proxy"
 	"github.com/popgate/popgate/proxy/pop3"
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/jmap"
+	"github.com/popgate/popgate/upstream/route"
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
-// labelSets collects the closed sets of label values from the packages that
-// own the words. ops are those of the store.
-func labelSets(listeners, secure, ops []string) metrics.Sets {
-	results := []string{"ok"}
-	for _, k := range upstream.Kinds() {
-		results = append(results, k.String())
+// routeNames are the routes that have series: logins that no route takes, and then
+// those of the configuration.
+func routeNames(routes []config.Route) []string {
+	names := []string{route.NoRoute}
+	for _, r := range routes {
+		names = append(names, r.Name)
 	}
+	return names
+}
+
+// outcome is how a login ended on its way, from the result of a trace.
+func outcome(result string) string {
+	switch result {
+	case "ok":
+		return metrics.LoginOK
+	case upstream.Refused.String():
+		return metrics.LoginRefused
+	}
+	return metrics.LoginFailed
+}
+
+func routeTrace(m *metrics.Metrics) route.Trace {
+	return route.Trace{Login: func(name, result string) { m.RouteLogin(name, outcome(result)) }}
+}
+
+func authHTTPTrace(m *metrics.Metrics) route.AuthHTTPTrace {
+	return route.AuthHTTPTrace{Asked: func(result string, d time.Duration) { m.AuthHTTPAsked(outcome(result), d) }}
+}
+
+// labelSets collects the closed sets of label values from the packages that
+// own the words, and from the configuration.
+func labelSets(cfg config.Config) metrics.Sets {
+	listeners := listenerNames(cfg.Listen)
 	return metrics.Sets{
 		Listeners:  listeners,
-		Secure:     secure,
+		Secure:     secure(cfg, listeners),
+		Handshakes: handshakes(cfg, listeners),
 		Ends:       words(pop3.Ends()),
 		Commands:   pop3.Verbs(),
+		Timed:      timed(),
 		Statuses:   words(pop3.Results()),
 		Mechanisms: pop3.Mechanisms(),
-		Logins:     pop3.LoginResults(),
-		Ops:        ops,
-		Results:    results,
+		Logins:     loginResults(),
+		Ops:        ops(cfg.Upstreams),
+		Results:    requestResults(),
 		Listings:   imap.Listings(),
 		Rejections: append(words(proxy.Rejections()), rejectedHandshake),
+		Limits:     limitNames(),
 		Bounds:     words(wrap.Bounds()),
+		Routes:     routeNames(cfg.Routes),
+		AuthHTTP:   slices.ContainsFunc(cfg.Routes, func(r config.Route) bool { return r.AuthHTTP.Given() }),
 	}
+}
+
+// timed lists the verbs that wait for the mail service or, STLS, for the client.
+// The others are answered from memory.
+func timed() []string { return []string{"PASS", "AUTH", "STLS", "RETR", "TOP", "QUIT"} }
+
+// loginResults leaves out what happens to messages alone: a series for each
+// mechanism would stay at zero for ever.
+func loginResults() []string {
+	return slices.DeleteFunc(pop3.LoginResults(), func(r string) bool {
+		return r == upstream.Gone.String() || r == upstream.Changed.String()
+	})
+}
+
+// requestResults are what one request to the mail service may come to. The other
+// kinds are of what the gateway makes of the answers.
+func requestResults() []string {
+	results := []string{string(pop3.OK)}
+	for _, k := range []upstream.Kind{upstream.Internal, upstream.Refused, upstream.Unavailable, upstream.Busy, upstream.Gone} {
+		results = append(results, k.String())
+	}
+	return results
+}
+
+// ops are the requests that the stores trace.
+func ops(upstreams []config.Upstream) (out []string) {
+	for _, u := range upstreams {
+		of := imap.Ops()
+		if u.JMAP {
+			of = jmap.Ops()
+		}
+		for _, op := range of {
+			if !slices.Contains(out, op) {
+				out = append(out, op)
+			}
+		}
+	}
+	return out
 }
 
 func words[T ~string](list []T) []string {
@@ -48,8 +120,12 @@ const rejectedHandshake = "handshake"
 
 func proxyTrace(m *metrics.Metrics) proxy.Trace {
 	return proxy.Trace{
-		Open:            m.Connection,
-		Rejected:        func(_ string, why proxy.Rejection) { m.Rejected(string(why)) },
+		Open: m.Connection,
+		Rejected: func(_ string, why proxy.Rejection) {
+			m.Rejected(string(why))
+			hit(m, limitOfRejection(why))
+		},
+		Secured:         func(listener string, version, cipher uint16) { m.Secured(handshake(listener, version, cipher)) },
 		HandshakeFailed: func(string) { m.Rejected(rejectedHandshake) },
 		Panicked:        func(string) { m.Panicked() },
 	}
@@ -58,11 +134,15 @@ func proxyTrace(m *metrics.Metrics) proxy.Trace {
 func pop3Trace(m *metrics.Metrics) pop3.Trace {
 	return pop3.Trace{
 		SessionStarted: func(pop3.Via) { m.SessionBegan() },
-		SessionEnded:   func(via pop3.Via, end pop3.End, _ time.Duration) { m.SessionEnded(via.Listener, string(end)) },
-		Command:        func(verb string, r pop3.Result, d time.Duration) { m.Command(verb, string(r), d) },
-		Login:          m.Login,
-		Opened:         m.Opened,
-		Retrieved:      m.Retrieved,
+		SessionEnded: func(via pop3.Via, end pop3.End, _ time.Duration) {
+			m.SessionEnded(via.Listener, string(end))
+			hit(m, limitOfEnd(end))
+		},
+		Secured:   func(via pop3.Via, version, cipher uint16) { m.Secured(handshake(via.Listener, version, cipher)) },
+		Command:   func(verb string, r pop3.Result, d time.Duration) { m.Command(verb, string(r), d) },
+		Login:     m.Login,
+		Opened:    m.Opened,
+		Retrieved: m.Retrieved,
 		Deletions: func(d pop3.Deletions) {
 			m.Deletions(metrics.Marked, d.Marked)
 			m.Deletions(metrics.Reset, d.Reset)
@@ -81,9 +161,10 @@ func throttleTrace(m *metrics.Metrics) wrap.ThrottleTrace {
 }
 
 func imapTrace(m *metrics.Metrics) imap.Trace {
-	return imap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead, Reused: m.UpstreamReused}
+	return imap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed,
+		ReadAhead: m.ReadAhead, Reused: m.UpstreamReused, Renumbered: m.UniqueIDsChanged}
 }
 
 func jmapTrace(m *metrics.Metrics) jmap.Trace {
-	return jmap.Trace{Request: m.Request, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed}
+	return jmap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
 }

@@ -8,11 +8,20 @@ import (
 	"github.com/popgate/popgate/metrics"
 )
 
-type versionCommand struct{}
+// What a package is built with, by -ldflags "-X main.version=v1.2.3 -X
+// main.revision=0123456789ab"; empty in every other build, which tells by itself.
+var version, revision string
 
-// Run prints one line.
-func (versionCommand) Run(env environment) error {
+type versionCommand struct {
+	JSON bool `name:"json" help:"Print it as JSON, for scripts."`
+}
+
+// Run prints one line, or an object.
+func (c versionCommand) Run(env environment) error {
 	b := readBuild()
+	if c.JSON {
+		return printJSON(env.stdout, newVersionJSON(b))
+	}
 	text := "popgate " + b.Version
 	if b.Revision != "" {
 		text += " (" + b.Revision + ")"
@@ -21,10 +30,14 @@ func (versionCommand) Run(env environment) error {
 	return err
 }
 
-// readBuild tells what is running, from what the Go tool wrote into the
-// binary; nothing has to be passed to the linker.
+// readBuild tells what is running: what the linker was told, or else what the Go
+// tool wrote into the binary.
 func readBuild() metrics.Build {
 	b := metrics.Build{Version: "devel", GoVersion: runtime.Version()}
+	if version != "" {
+		b.Version, b.Revision = version, revision
+		return b
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b

@@ -79,6 +79,7 @@ func (s *session) logIn(mechanism string, c credentials) Result {
 	m, err := s.takeMaildrop(upstream.Credentials{
 		User: c.user, Secret: upstream.NewSecret(c.secret), Proof: c.proof, Authorize: c.authorize,
 		Client: s.client, Server: addrPort(s.conn.raw.LocalAddr()), Listener: s.via.Listener, TLS: s.encrypted,
+		Transcript: s.watched(c.user),
 	})
 	if err == errClientGone {
 		s.finish(EndClientGone)
@@ -95,8 +96,25 @@ func (s *session) logIn(mechanism string, c credentials) Result {
 		}
 	}
 	call2(s.opts.Trace.Login, mechanism, string(OK))
+	if s.transcript != nil && !s.transcript.on {
+		s.transcript = nil // nobody asked for this user's
+	}
 	s.enterTransaction(c.user, m)
 	return s.ok("logged in")
+}
+
+// watched returns where it is written down what is said to the mail service; nil
+// where nobody asked for that.
+func (s *session) watched(user string) upstream.Transcript {
+	if s.transcript == nil {
+		return nil
+	}
+	if !s.opts.Watch(user, s.client.Addr()) {
+		s.transcript.pause()
+		return nil
+	}
+	s.transcript.begin()
+	return s.transcript
 }
 
 // takeMaildrop returns errClientGone where that is the reason.
@@ -168,6 +186,8 @@ func (s *session) stls(arguments) Result {
 	}
 	// What was said before TLS may have been said by anybody: it is forgotten,
 	// but for the count of errors.
+	agreed := secure.ConnectionState()
+	call3(s.opts.Trace.Secured, s.via, agreed.Version, agreed.CipherSuite)
 	s.conn.upgrade(secure)
 	s.in = pop3wire.NewReader(s.conn)
 	s.encrypted = true

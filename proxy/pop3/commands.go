@@ -73,13 +73,15 @@ func (s *session) command(line []byte, first bool) {
 	}
 	verb, result := otherVerb, Err
 	known, ok := s.server.commands[c.Verb]
+	a, fits := known.shape.parse(c)
+	s.transcript.heard(known, ok && fits, c, a)
 	if !ok {
 		result = s.bad("unknown command")
 	} else {
 		verb = known.verb
 		if known.states&s.state == 0 {
 			result = s.bad("not in this state")
-		} else if a, ok := known.shape.parse(c); !ok {
+		} else if !fits {
 			result = s.bad("wrong arguments")
 		} else {
 			result = known.run(s, a)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -58,6 +59,10 @@ type Options struct {
 	HandshakeTime time.Duration // for the handshake of STLS; 15 s
 	UpstreamTime  time.Duration // for the store: Login and Open together, and each piece of a message; 2 min
 	UpdateTime    time.Duration // for the store's Update; 60 s
+
+	// Watch tells whose sessions are written down in the log, without a secret and
+	// without a line of a message: asked for each login. Nil: nobody's.
+	Watch func(user string, client netip.Addr) bool
 
 	Logger *slog.Logger // nil: no log
 	Trace  Trace

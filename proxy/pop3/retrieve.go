@@ -3,6 +3,7 @@ package pop3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -126,6 +127,9 @@ func (s *session) send(n int, want upstream.Extent, cut *pop3wire.TopCut) Result
 		return s.broken(out, EndWriteFailed, werr)
 	}
 	s.sent(n, out.Octets(), whole, cut == nil)
+	if s.transcript != nil {
+		s.transcript.Note("popgate", fmt.Sprintf("(%d octets of message %d, whole: %v)", out.Octets(), n, whole))
+	}
 	return OK
 }
 
@@ -136,7 +140,7 @@ func (s *session) okOctets(announced, size int64) {
 		announced = size
 	}
 	line := strconv.AppendInt(append(s.out.Available(), "+OK "...), announced, 10)
-	s.out.Write(append(line, " octets\r\n"...))
+	s.status(append(line, " octets\r\n"...))
 }
 
 // readSome reads until there is something, be it an error.
@@ -166,6 +170,7 @@ func (s *session) broken(out *pop3wire.DotWriter, end End, cause error) Result {
 	s.out.Flush()
 	s.tally.octets += out.Octets()
 	call2(s.opts.Trace.Retrieved, out.Octets(), false)
+	s.transcript.Note("popgate", "(the message breaks off: "+string(end)+")")
 	return s.cutOff(end, cause)
 }
 

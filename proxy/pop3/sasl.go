@@ -109,9 +109,11 @@ func (s *session) exchange(m saslMechanism, initial []byte) Result {
 func (s *session) challenge(challenge []byte) (line []byte, over Result) {
 	question := base64.StdEncoding.AppendEncode(append(s.out.Available(), "+ "...), challenge)
 	s.out.Write(append(question, "\r\n"...))
+	s.transcript.Note("popgate", "+ (a challenge)")
 	line, ok := s.readLine(s.in.ReadResponse)
 	switch {
 	case ok:
+		s.transcript.Note("client", "(a response, hidden)")
 		return line, ""
 	case s.end == EndDrained || s.end == EndLineTooLong:
 		return nil, Err // which was the reply

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/popgate/popgate/proxy/pop3/pop3wire"
@@ -48,8 +49,9 @@ type session struct {
 	drop    upstream.Maildrop
 	marks   *marks
 
-	unread unread
-	tally  tally
+	unread     unread
+	tally      tally
+	transcript *transcript // nil where nobody asked for one
 }
 
 // tally is what the closing line of the log tells.
@@ -69,6 +71,9 @@ func newSession(ctx context.Context, s *Server, nc net.Conn, via Via) *session {
 	loopback := x.client.Addr().IsLoopback() && addrPort(nc.LocalAddr()).Addr().IsLoopback()
 	x.clearOK = loopback || s.opts.AllowClearText
 	x.log = s.opts.Logger.With("listener", via.Listener, "peer", x.client.Addr(), "port", x.client.Port())
+	if s.opts.Watch != nil {
+		x.transcript = &transcript{log: x.log}
+	}
 	x.in = pop3wire.NewReader(x.conn)
 	x.out = pop3wire.NewWriter(x.conn, &s.buffers)
 	return x
@@ -199,14 +204,22 @@ func (s *session) cutOff(end End, cause error) Result {
 
 // ok replies +OK.
 func (s *session) ok(text string) Result {
-	s.out.Write(pop3wire.AppendOK(s.out.Available(), text))
-	return OK
+	return s.status(pop3wire.AppendOK(s.out.Available(), text))
 }
 
 // err replies -ERR.
 func (s *session) err(code pop3wire.Code, text string) Result {
-	s.out.Write(pop3wire.AppendErr(s.out.Available(), code, text))
+	s.status(pop3wire.AppendErr(s.out.Available(), code, text))
 	return Err
+}
+
+// status replies with a status line.
+func (s *session) status(line []byte) Result {
+	if s.transcript != nil {
+		s.transcript.Note("popgate", strings.TrimSuffix(string(line), "\r\n"))
+	}
+	s.out.Write(line)
+	return OK
 }
 
 // writeLine writes a line of a multi-line response, or its terminator.

@@ -15,6 +15,9 @@ type Trace struct {
 	SessionStarted func(Via)
 	SessionEnded   func(Via, End, time.Duration)
 
+	// Secured is called after the handshake of STLS, with the ids of crypto/tls.
+	Secured func(via Via, version, cipher uint16)
+
 	// Command is called when a command has its reply: a verb of [Verbs], and
 	// the time from the end of its line to the end of its reply, AUTH's
 	// exchange included.

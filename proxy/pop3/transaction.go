@@ -14,8 +14,7 @@ func (s *session) noSuchMessage() Result { return s.err(pop3wire.NoCode, "no suc
 
 // okPair replies +OK and two numbers.
 func (s *session) okPair(n int, octets int64) Result {
-	s.out.Write(pop3wire.AppendScan(append(s.out.Available(), "+OK "...), n, octets))
-	return OK
+	return s.status(pop3wire.AppendScan(append(s.out.Available(), "+OK "...), n, octets))
 }
 
 func (s *session) stat(arguments) Result { return s.okPair(s.marks.totals()) }
@@ -35,8 +34,7 @@ func (s *session) uidl(a arguments) Result {
 		if !s.has(a.n) {
 			return s.noSuchMessage()
 		}
-		s.out.Write(s.appendUIDL(append(s.out.Available(), "+OK "...), a.n))
-		return OK
+		return s.status(s.appendUIDL(append(s.out.Available(), "+OK "...), a.n))
 	}
 	return s.listing(s.appendUIDL)
 }
@@ -53,7 +51,7 @@ func (s *session) listing(one func(dst []byte, n int) []byte) Result {
 	n, octets := s.marks.totals()
 	line := strconv.AppendInt(append(s.out.Available(), "+OK "...), int64(n), 10)
 	line = strconv.AppendInt(append(line, " messages ("...), octets, 10)
-	s.out.Write(append(line, " octets)\r\n"...))
+	s.status(append(line, " octets)\r\n"...))
 	for n := 1; n <= s.drop.Len(); n++ {
 		if s.marks.deleted.has(index(n)) {
 			continue

@@ -18,8 +18,9 @@ type cached struct {
 	*imap.Store
 	srv *imaptest.Server
 
-	mu  sync.Mutex
-	how []string
+	mu         sync.Mutex
+	how        []string
+	renumbered int
 }
 
 func newCached(t testing.TB, srv *imaptest.Server, o imap.Options) *cached {
@@ -32,6 +33,11 @@ func newCached(t testing.TB, srv *imaptest.Server, o imap.Options) *cached {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.how = append(c.how, how)
+	}
+	o.Trace.Renumbered = func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.renumbered++
 	}
 	c.Store = newStore(t, srv, o)
 	return c
@@ -160,6 +166,9 @@ func TestOnlyWhatChangedIsListedAgain(t *testing.T) {
 			again := "EXAMINE"
 			if !tt.profile.Has("MOVE") {
 				again = "SELECT"
+			}
+			if renumbered := tt.name == "the_mailbox_was_made_anew"; (store.renumbered == 1) != renumbered || store.renumbered > 1 {
+				t.Errorf("the trace tells %d times that the mailbox is another", store.renumbered)
 			}
 			if s, how, commands = store.visit(t); !tt.profile.NoUIDNext && (how != "unchanged" || commands != again) {
 				t.Errorf("the session behind it is listed as %s by %q", how, commands)

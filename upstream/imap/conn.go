@@ -24,6 +24,7 @@ type conn struct {
 	client *imapclient.Client
 	caps   capabilities
 	proved time.Time // when the login began that the server said OK to
+	named  *naming   // how the server names mailboxes, once that was asked
 	dead   bool      // no further command may be sent
 	closed bool
 
@@ -35,18 +36,19 @@ type conn struct {
 // newConn hands a dialogue, whose login began at proved and has succeeded, over to
 // go-imap's client.
 func newConn(s *Store, d *dialogue, proved time.Time) *conn {
-	// UTF8 and IMAP4rev2 would change how the library writes mailbox names
-	// without having been enabled.
+	// What the library is shown decides how it writes mailbox names. They are in
+	// modified UTF-7 until UTF8=ACCEPT or IMAP4rev2 is enabled, which is never
+	// done here; a server that has no IMAP4rev1 takes UTF-8 (RFC 9051 section
+	// 5.1).
 	shown := maps.Clone(d.caps)
+	delete(shown, "IMAP4REV1")
 	delete(shown, "IMAP4REV2")
 	delete(shown, "UTF8=ACCEPT")
-	shown["IMAP4REV1"] = true
-	names := slices.Sorted(maps.Keys(shown))
-	for i, n := range names {
-		if n == "IMAP4REV1" {
-			names[i] = "IMAP4rev1" // as the library spells it
-		}
+	revision := "IMAP4rev1" // as the library spells it
+	if d.caps["IMAP4REV2"] && !d.caps["IMAP4REV1"] {
+		revision = "IMAP4rev2"
 	}
+	names := append(slices.Sorted(maps.Keys(shown)), revision)
 	d.guard.Handover(names)
 	c := &conn{store: s, guard: d.guard, caps: d.caps, proved: proved, client: imapclient.New(d.guard, nil)}
 	if c.client.WaitGreeting() != nil {
@@ -145,10 +147,10 @@ type mailbox struct {
 }
 
 // selectMailbox is EXAMINE, or SELECT for UPDATE.
-func (c *conn) selectMailbox(ctx context.Context, readOnly bool) (mailbox, error) {
+func (c *conn) selectMailbox(ctx context.Context, box string, readOnly bool) (mailbox, error) {
 	var m mailbox
 	err := c.do(ctx, opSelect, c.store.o.CommandTime, imapguard.Expect{}, func() error {
-		data, err := c.client.Select(c.store.o.Mailbox, &imap2.SelectOptions{ReadOnly: readOnly}).Wait()
+		data, err := c.client.Select(box, &imap2.SelectOptions{ReadOnly: readOnly}).Wait()
 		if err != nil {
 			return err
 		}
@@ -176,6 +178,9 @@ func (c *conn) selectMailbox(ctx context.Context, readOnly bool) (mailbox, error
 		}
 		return nil
 	})
+	if err != nil {
+		err = unopened(box, err, c.guard.Status())
+	}
 	return m, err
 }
 

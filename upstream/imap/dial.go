@@ -55,6 +55,15 @@ func (s *Store) addresses(ctx context.Context) ([]netip.Addr, error) {
 	return addrs, err
 }
 
+// tellOf lets an operator who asked for it read along.
+func tellOf(g *imapguard.Conn, creds upstream.Credentials) {
+	if creds.Transcript == nil {
+		g.Tell(nil)
+		return
+	}
+	g.Tell(creds.Transcript.Note)
+}
+
 func (s *Store) dialOne(ctx context.Context, addr netip.Addr, creds upstream.Credentials) (d *dialogue, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.DialTime, fmt.Errorf("no connection within %v", s.o.DialTime))
 	defer cancel()
@@ -86,8 +95,8 @@ func (s *Store) dialOne(ctx context.Context, addr netip.Addr, creds upstream.Cre
 			return nil, err
 		}
 	}
-	d = newDialogue(imapguard.New(base, conn, s.o.Guard))
-	d.sendClient = s.o.SendClient
+	d = newDialogue(imapguard.New(base, conn, s.o.Guard), &s.o)
+	tellOf(d.guard, creds)
 	if err := d.greeting(); err != nil {
 		return nil, err
 	}

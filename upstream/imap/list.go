@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"sort"
-	"strconv"
-	"strings"
 
 	imap2 "github.com/emersion/go-imap/v2"
 
@@ -18,11 +16,15 @@ const listTries = 3
 
 // list makes the snapshot.
 func (m *maildrop) list(ctx context.Context) error {
-	known := m.store.o.Cache.Get(m.cacheKey())
+	known := m.store.o.Cache.Get(m.id.cacheKey())
 	for try := 1; ; try++ {
 		box, err := m.examine(ctx)
 		if err != nil {
 			return err
+		}
+		if known != nil && known.UIDValidity != box.uidValidity {
+			m.store.o.Trace.renumbered()
+			m.store.o.Cache.Drop(m.id.cacheKey())
 		}
 		l, how, err := m.current(ctx, box, known)
 		switch {
@@ -33,7 +35,7 @@ func (m *maildrop) list(ctx context.Context) error {
 			m.store.o.Trace.listed(how)
 			return m.show(ctx, box, l)
 		case known != nil:
-			m.store.o.Cache.Drop(m.cacheKey())
+			m.store.o.Cache.Drop(m.id.cacheKey())
 			known, try = nil, 0
 		case try == listTries:
 			// Clients forget what a list lacks: no list is better.
@@ -44,7 +46,7 @@ func (m *maildrop) list(ctx context.Context) error {
 
 // examine opens the mailbox to be listed.
 func (m *maildrop) examine(ctx context.Context) (mailbox, error) {
-	box, err := m.conn.selectMailbox(ctx, m.conn.caps.opensForReading())
+	box, err := m.conn.selectMailbox(ctx, m.id.box, m.conn.caps.opensForReading())
 	if err != nil {
 		return box, err
 	}
@@ -128,6 +130,7 @@ func (m *maildrop) changes(ctx context.Context, box mailbox, known *listcache.Li
 		l.sort(box.uidNext)
 	}
 	if another { // no UID may come to mean another message: nothing of known counts
+		m.store.o.Trace.renumbered()
 		full, err := m.all(ctx, box)
 		return full, listedFull, err
 	}
@@ -173,9 +176,9 @@ func (m *maildrop) remember(l, known *listcache.List) {
 	switch {
 	case l == known:
 	case l.UIDNext == 0: // what comes behind it cannot be told
-		m.store.o.Cache.Drop(m.cacheKey())
+		m.store.o.Cache.Drop(m.id.cacheKey())
 	default:
-		m.store.o.Cache.Put(m.cacheKey(), l)
+		m.store.o.Cache.Put(m.id.cacheKey(), l)
 	}
 }
 
@@ -186,7 +189,7 @@ func (m *maildrop) forget(gone, but []uint32) {
 	if len(gone) == len(but) {
 		return
 	}
-	known := m.store.o.Cache.Get(m.cacheKey())
+	known := m.store.o.Cache.Get(m.id.cacheKey())
 	if known == nil || known.UIDValidity != m.uidValidity {
 		return
 	}
@@ -196,15 +199,8 @@ func (m *maildrop) forget(gone, but []uint32) {
 		return is && !not
 	})
 	if left != known {
-		m.store.o.Cache.Put(m.cacheKey(), left)
+		m.store.o.Cache.Put(m.id.cacheKey(), left)
 	}
-}
-
-// cacheKey names the mailbox of this very user name. In [account.Key] two
-// spellings are one; here they must not be, because they may be two users.
-func (m *maildrop) cacheKey() listcache.Key {
-	o := &m.store.o
-	return listcache.NewKey("imap", strings.ToLower(o.Host), strconv.Itoa(int(o.Port)), o.Mailbox, m.creds.User)
 }
 
 // listing collects messages of a mailbox as they come.

@@ -168,27 +168,29 @@ func TestSecurity(t *testing.T) {
 		{"implicit_other_name", "other.example.org", imap.ImplicitTLS, []imaptest.Option{imaptest.ImplicitTLS(ca)}, tlsConfig, "unavailable"},
 		{"implicit_to_clear", "localhost", imap.ImplicitTLS, nil, tlsConfig, "unavailable"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			srv := imaptest.New(t, imaptest.Full(), append(tt.server, imaptest.TCP())...)
-			store := newStore(t, srv, imap.Options{Host: tt.host, Security: tt.security, TLS: tt.tls, DialTime: 3 * time.Second,
-				Lookup: func(context.Context, string) ([]netip.Addr, error) {
-					return []netip.Addr{netip.MustParseAddr("192.0.2.7")}, nil
-				}})
-			err := login(t, store, alice)
-			got := "clear"
-			if len(srv.Journal().Commands("STARTTLS")) > 0 || tt.security == imap.ImplicitTLS {
-				got = "tls"
-			}
-			if err != nil {
-				got = upstream.KindOf(err).String()
-				if s := srv.Journal().Secrets(); len(s) > 0 {
-					t.Errorf("credentials were sent: %d", len(s))
+		for name, c := range map[string]upstream.Credentials{"password": alice, "token": aliceBears(imaptest.DefaultPassword)} {
+			t.Run(tt.name+"/"+name, func(t *testing.T) {
+				srv := imaptest.New(t, imaptest.Full(), append(tt.server, imaptest.TCP())...)
+				store := newStore(t, srv, imap.Options{Host: tt.host, Security: tt.security, TLS: tt.tls, DialTime: 3 * time.Second,
+					Lookup: func(context.Context, string) ([]netip.Addr, error) {
+						return []netip.Addr{netip.MustParseAddr("192.0.2.7")}, nil
+					}})
+				err := login(t, store, c)
+				got := "clear"
+				if len(srv.Journal().Commands("STARTTLS")) > 0 || tt.security == imap.ImplicitTLS {
+					got = "tls"
 				}
-			}
-			if got != tt.want {
-				t.Errorf("%s (%v), want %s", got, err, tt.want)
-			}
-		})
+				if err != nil {
+					got = upstream.KindOf(err).String()
+					if s := srv.Journal().Secrets(); len(s) > 0 {
+						t.Errorf("credentials were sent: %d", len(s))
+					}
+				}
+				if got != tt.want {
+					t.Errorf("%s (%v), want %s", got, err, tt.want)
+				}
+			})
+		}
 	}
 }
 
@@ -214,22 +216,24 @@ func TestNoCredentialIsSentWhereSTARTTLSGoesWrong(t *testing.T) {
 		},
 		"referral": func(s *imaptest.Server) { s.Before("STARTTLS", 0, imaptest.NO("[REFERRAL imap://127.0.0.2/] there")) },
 	} {
-		t.Run(name, func(t *testing.T) {
-			srv := imaptest.New(t, imaptest.Full(), imaptest.StartTLS(ca))
-			prepare(srv)
-			store := newStore(t, srv, imap.Options{Security: imap.StartTLS, TLS: &tls.Config{RootCAs: ca.Pool()}, DialTime: 500 * time.Millisecond})
-			if err := login(t, store, alice); err == nil {
-				t.Error("Login succeeded")
-			}
-			if n := len(srv.Journal().Secrets()); n != 0 {
-				t.Errorf("credentials were sent %d times", n)
-			}
-			for _, a := range srv.Dialed() {
-				if a != "127.0.0.1:143" {
-					t.Errorf("dialed %s", a)
+		for proof, c := range map[string]upstream.Credentials{"password": alice, "token": aliceBears(imaptest.DefaultPassword)} {
+			t.Run(name+"/"+proof, func(t *testing.T) {
+				srv := imaptest.New(t, imaptest.Full(), imaptest.StartTLS(ca))
+				prepare(srv)
+				store := newStore(t, srv, imap.Options{Security: imap.StartTLS, TLS: &tls.Config{RootCAs: ca.Pool()}, DialTime: 500 * time.Millisecond})
+				if err := login(t, store, c); err == nil {
+					t.Error("Login succeeded")
 				}
-			}
-		})
+				if n := len(srv.Journal().Secrets()); n != 0 {
+					t.Errorf("credentials were sent %d times", n)
+				}
+				for _, a := range srv.Dialed() {
+					if a != "127.0.0.1:143" {
+						t.Errorf("dialed %s", a)
+					}
+				}
+			})
+		}
 	}
 }
 

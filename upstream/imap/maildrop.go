@@ -18,7 +18,7 @@ import (
 // maildrop is the examined mailbox with its snapshot.
 type maildrop struct {
 	store *Store
-	creds upstream.Credentials // to make a lost connection anew
+	id    *identity // to make a lost connection anew
 
 	// mu is held by whoever uses the connection: the session, or the timer that
 	// keeps it up while the POP3 client idles.
@@ -116,7 +116,7 @@ func (m *maildrop) close() {
 		m.body.close()
 	}
 	m.dropAhead()
-	if quiet && !m.failed && m.store.pool.park(m.store.key(m.creds.User), m.creds, m.conn) {
+	if quiet && !m.failed && m.store.pool.park(m.id.account(), m.id.creds, m.conn) {
 		m.conn = &conn{store: m.store, dead: true} // it is another session's from now on
 		return
 	}
@@ -128,12 +128,12 @@ func (m *maildrop) close() {
 // snapshot, has its size or is gone.
 func (m *maildrop) reconnect(ctx context.Context, at []int) error {
 	m.conn.close()
-	fresh, err := m.store.connect(ctx, m.creds)
+	fresh, err := m.id.connect(ctx)
 	if err != nil {
 		return err
 	}
 	m.use(fresh)
-	box, err := fresh.selectMailbox(ctx, fresh.caps.opensForReading())
+	box, err := fresh.selectMailbox(ctx, m.id.box, fresh.caps.opensForReading())
 	if err == nil {
 		err = m.same(box)
 	}

@@ -8,7 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/popgate/popgate/upstream/imap/imapguard"
 	"github.com/popgate/popgate/upstream/imap/listcache"
@@ -61,9 +64,22 @@ type Options struct {
 	// expect it.
 	ProxyProtocol bool
 
-	Mailbox string // "" is INBOX
-	Trash   string // mailbox of the Trash policy; "" is the one with the \Trash use
-	Delete  Policy
+	// MasterSeparator makes one login name of the user whose maildrop is wanted
+	// and the one who proves it, in this order: with "*" alice*master, as Dovecot
+	// may be set up. "" gives both to AUTHENTICATE PLAIN (RFC 4616), which most
+	// servers have. It is for passwords: a token is for whom it is for.
+	MasterSeparator string
+
+	Mailbox string // where a login names none; "" is INBOX
+	// Hierarchy separates the levels of mailbox names as clients and operators
+	// write them, one character, mostly "/"; names are then looked up in the
+	// user's personal namespace, whatever separator and prefix the server has
+	// for it ("INBOX." at Courier). With "" names are those that the server
+	// lists. One more round trip for a mailbox other than INBOX.
+	Hierarchy string
+
+	Trash  string // mailbox of the Trash policy; "" is the one with the \Trash use
+	Delete Policy
 
 	MaxMessages int           // of a mailbox; a larger one is refused; 1,000,000
 	DialTime    time.Duration // to connect to one address, TLS and greeting included; 15 s
@@ -103,6 +119,9 @@ type Trace struct {
 	ReadAhead func(used, dropped int)
 	// Listed says how a mailbox was listed: one of Listings.
 	Listed func(how string)
+	// Renumbered says that the server gave the messages of a mailbox, which the
+	// cache knows, other UIDs than before: their unique-ids are new.
+	Renumbered func()
 	// SeenFailed says that n messages could not be marked \Seen.
 	SeenFailed func(n int)
 	// Reused says that a session goes on with a connection that has waited.
@@ -153,7 +172,13 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("imap: unknown security %d or delete policy %d", o.Security, o.Delete)
 	}
 	if o.Mailbox == "" {
-		o.Mailbox = "INBOX"
+		o.Mailbox = inbox
+	}
+	if err := checkMailbox(o.Mailbox); err != nil {
+		return o, fmt.Errorf("imap: %w", err)
+	}
+	if n := utf8.RuneCountInString(o.Hierarchy); n > 1 || strings.ContainsFunc(o.Hierarchy+o.MasterSeparator, unicode.IsControl) {
+		return o, errors.New("imap: the hierarchy separator is one character, and no separator holds control characters")
 	}
 	if o.MaxMessages <= 0 {
 		o.MaxMessages = 1_000_000
@@ -222,6 +247,12 @@ func (t Trace) readAhead(used, dropped int) {
 func (t Trace) listed(how string) {
 	if t.Listed != nil {
 		t.Listed(how)
+	}
+}
+
+func (t Trace) renumbered() {
+	if t.Renumbered != nil {
+		t.Renumbered()
 	}
 }
 

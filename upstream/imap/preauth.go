@@ -5,16 +5,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"strconv"
 	"strings"
-
-	"github.com/emersion/go-sasl"
 
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap/imapguard"
@@ -29,16 +25,16 @@ type dialogue struct {
 	n     int
 	caps  capabilities
 
-	sendClient bool // tell the server the client's address
+	o *Options
 }
 
 // capabilities is a set of capability names in upper case.
 type capabilities map[string]bool
 
-func newDialogue(g *imapguard.Conn) *dialogue {
+func newDialogue(g *imapguard.Conn, o *Options) *dialogue {
 	var r [4]byte
 	rand.Read(r[:]) // never fails
-	return &dialogue{guard: g, tag: "p" + hex.EncodeToString(r[:])}
+	return &dialogue{guard: g, tag: "p" + hex.EncodeToString(r[:]), o: o}
 }
 
 // greeting reads the server's first line (RFC 3501 section 7.1).
@@ -80,115 +76,6 @@ func (d *dialogue) startTLS(ctx context.Context, config *tls.Config) error {
 	return d.guard.StartTLS(ctx, config)
 }
 
-// login authenticates with what the server offers, and learns the capabilities.
-func (d *dialogue) login(c upstream.Credentials) error {
-	d.guard.Withhold(unspeakable(c)...)
-	if err := d.needCapabilities(); err != nil {
-		return loginError(err)
-	}
-	if err := d.id(c); err != nil {
-		return loginError(err)
-	}
-	var st imapguard.Status
-	var err error
-	switch {
-	case d.caps["AUTH=PLAIN"]:
-		st, err = d.authenticatePlain(c)
-	case !d.caps["LOGINDISABLED"]:
-		st, err = d.loginCommand(c)
-	default:
-		return failf(upstream.Internal, opLogin, "the server offers neither AUTH=PLAIN nor LOGIN on this connection (it may demand TLS first)")
-	}
-	if err != nil {
-		return loginError(err)
-	}
-	if st.Type != "OK" {
-		return fail(loginKind(st), opLogin, errors.New(d.guard.Status().String())) // the same, without secrets
-	}
-	return loginError(d.needCapabilities())
-}
-
-// unspeakable lists what no log may repeat of credentials, as they are sent.
-func unspeakable(c upstream.Credentials) []string {
-	secret := c.Secret.Reveal()
-	return []string{secret, base64.StdEncoding.EncodeToString([]byte("\x00" + c.User + "\x00" + secret))}
-}
-
-// id tells the server where the POP3 client is (RFC 2971 section 3.1), in the
-// fields that Dovecot and its kin read, so that their own limits on guesses meet
-// the guesser and not the gateway. The server's opinion of it does not matter. It
-// is not sent with the login in one piece: a server may lose what comes behind a
-// command before login, and a lost password looks like a dead server.
-func (d *dialogue) id(c upstream.Credentials) error {
-	if !d.sendClient || !d.caps["ID"] || !c.Client.IsValid() {
-		return nil
-	}
-	text := `ID ("name" "popgate"`
-	for _, a := range []struct {
-		what string
-		addr netip.AddrPort
-	}{{"originating", c.Client}, {"connected", c.Server}} {
-		if a.addr.IsValid() {
-			text += fmt.Sprintf(` "x-%[1]s-ip" "%[2]v" "x-%[1]s-port" "%[3]d"`, a.what, a.addr.Addr().Unmap().WithZone(""), a.addr.Port())
-		}
-	}
-	_, err := d.exchange(text + ")")
-	return err
-}
-
-func loginError(err error) error {
-	if err == nil {
-		return nil
-	}
-	if e, ok := errors.AsType[*upstream.Error](err); ok {
-		return e
-	}
-	return fail(upstream.Unavailable, opLogin, err)
-}
-
-// authenticatePlain is AUTHENTICATE PLAIN, with the initial response in the
-// command where the server takes it (RFC 4959).
-func (d *dialogue) authenticatePlain(c upstream.Credentials) (imapguard.Status, error) {
-	mechanism, response, err := sasl.NewPlainClient("", c.User, c.Secret.Reveal()).Start()
-	if err != nil {
-		return imapguard.Status{}, err
-	}
-	encoded := base64.StdEncoding.EncodeToString(response)
-	ir := d.caps["SASL-IR"]
-	d.caps = nil // others may be true after login
-	if ir && len(encoded) < 4000 {
-		return d.exchange("AUTHENTICATE " + mechanism + " " + encoded)
-	}
-	return d.exchange("AUTHENTICATE "+mechanism, encoded)
-}
-
-// loginCommand is LOGIN. What is not plain enough for a quoted string goes as a
-// synchronising literal: its octets are sent only once the server asked for
-// them, so that they can never be taken for a command.
-func (d *dialogue) loginCommand(c upstream.Credentials) (imapguard.Status, error) {
-	parts := []string{"LOGIN"}
-	for _, arg := range []string{c.User, c.Secret.Reveal()} {
-		last := &parts[len(parts)-1]
-		if quotable(arg) {
-			*last += ` "` + arg + `"`
-			continue
-		}
-		*last += " {" + strconv.Itoa(len(arg)) + "}"
-		parts = append(parts, arg)
-	}
-	d.caps = nil // others may be true after login
-	return d.exchange(parts[0], parts[1:]...)
-}
-
-func quotable(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return len(s) <= 1000
-}
-
 // needCapabilities asks for the capabilities unless the server has told them.
 func (d *dialogue) needCapabilities() error {
 	if d.caps["IMAP4REV1"] || d.caps["IMAP4REV2"] {
@@ -207,8 +94,28 @@ func (d *dialogue) needCapabilities() error {
 // exchange sends a command and then each of the continuations, one for each
 // "+" of the server. A tagged reply ends it: what was not asked for is not sent.
 func (d *dialogue) exchange(text string, continuations ...string) (imapguard.Status, error) {
+	st, err := d.converse(text, func([]byte) (string, error) {
+		if len(continuations) == 0 {
+			return "", errors.New("the server asks for octets that no command has")
+		}
+		next := continuations[0]
+		continuations = continuations[1:]
+		return next, nil
+	})
+	if err == nil && st.Type == "OK" && len(continuations) > 0 {
+		return imapguard.Status{}, errEarlyOK
+	}
+	return st, err
+}
+
+var errEarlyOK = &imapguard.Violation{Reason: "OK to a command whose rest it did not ask for"}
+
+// converse sends a command and, for each "+" of the server, what answer makes of
+// the text behind it, until a tagged reply ends it.
+func (d *dialogue) converse(text string, answer func(challenge []byte) (string, error)) (imapguard.Status, error) {
 	d.n++
 	tag := d.tag + strconv.Itoa(d.n)
+	d.guard.Told(tag + " " + shownCommand(text))
 	if err := d.send(tag + " " + text); err != nil {
 		return imapguard.Status{}, err
 	}
@@ -219,15 +126,14 @@ func (d *dialogue) exchange(text string, continuations ...string) (imapguard.Sta
 		}
 		switch first, word, rest := splitStatus(line); {
 		case first == "+":
-			if len(continuations) == 0 {
-				return imapguard.Status{}, errors.New("the server asks for octets that no command has")
+			_, challenge, _ := bytes.Cut(line, []byte(" "))
+			next, err := answer(challenge)
+			if err == nil {
+				err = d.send(next)
 			}
-			if err := d.send(continuations[0]); err != nil {
+			if err != nil {
 				return imapguard.Status{}, err
 			}
-			continuations = continuations[1:]
-		case first == tag && word == "OK" && len(continuations) > 0:
-			return imapguard.Status{}, &imapguard.Violation{Reason: "OK to a command whose rest it did not ask for"}
 		case first == tag:
 			if caps := codeCapabilities(line); word == "OK" && caps != nil {
 				d.caps = caps
@@ -241,6 +147,20 @@ func (d *dialogue) exchange(text string, continuations ...string) (imapguard.Sta
 			return imapguard.Status{}, &imapguard.Violation{Reason: "a reply to a command that was not sent"}
 		}
 	}
+}
+
+// shownCommand is what a transcript shows of a command before the login: its name,
+// and of AUTHENTICATE the mechanism's.
+func shownCommand(text string) string {
+	name, rest, _ := strings.Cut(text, " ")
+	if rest == "" {
+		return name
+	}
+	if name == "AUTHENTICATE" {
+		mechanism, _, _ := strings.Cut(rest, " ")
+		name += " " + mechanism
+	}
+	return name + " (hidden)"
 }
 
 func (d *dialogue) send(line string) error {

@@ -50,14 +50,15 @@ func newPool(age time.Duration, max int) *pool {
 	return p
 }
 
-// prove makes of exactly this user and this password what is kept in their place.
+// prove makes of exactly these credentials what is kept in their place.
 func (p *pool) prove(c upstream.Credentials) (proof [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, p.proofKey[:])
-	var length [8]byte
-	binary.BigEndian.PutUint64(length[:], uint64(len(c.User)))
-	mac.Write(length[:])
-	mac.Write([]byte(c.User))
-	mac.Write([]byte(c.Secret.Reveal()))
+	for _, part := range []string{string(rune(c.Proof)), c.Authorize, c.User, c.Secret.Reveal()} {
+		var length [8]byte // before it, so that no part runs into the next
+		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
+		mac.Write(length[:])
+		mac.Write([]byte(part))
+	}
 	mac.Sum(proof[:0])
 	return proof
 }
@@ -81,7 +82,7 @@ func (p *pool) take(account string, c upstream.Credentials) *conn {
 	w.taken = true
 	p.remove(w)
 	p.held--
-	w.conn.guard.Withhold(unspeakable(c)...)
+	w.conn.guard.Withhold(w.conn.store.o.unspeakable(c)...)
 	w.conn.untried = true
 	return w.conn
 }
@@ -102,6 +103,7 @@ func (p *pool) park(account string, creds upstream.Credentials, c *conn) bool {
 		p.remove(other)
 	}
 	c.guard.Withhold() // no part of the password stays
+	c.guard.Tell(nil)
 	w := &waiting{account: account, proof: p.prove(creds), conn: c, left: make(chan struct{})}
 	p.waiting[account] = w
 	p.held++

@@ -2,8 +2,6 @@ package imap
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,47 +37,30 @@ func (s *Store) Close() error {
 // Options.Reuse it takes the account's waiting connection where the credentials
 // are those that were proved on it: then the server learns of the login when the
 // account is opened, and what Login could have ended in, Open may end in.
+//
+// A mailbox that is not there is found out by Open, and is of kind Internal: a
+// client that names one has guessed no password.
 func (s *Store) Login(ctx context.Context, c upstream.Credentials) (upstream.Account, error) {
+	id, err := s.identify(c)
+	if err != nil {
+		return nil, err
+	}
+	a := &account{store: s, id: id}
 	if ctx.Err() == nil {
-		if conn := s.pool.take(s.key(c.User), c); conn != nil {
-			return &account{store: s, creds: c, conn: conn}, nil
+		if a.conn = s.pool.take(id.account(), c); a.conn != nil {
+			tellOf(a.conn.guard, c)
 		}
 	}
-	conn, err := s.connect(ctx, c)
-	if err != nil {
+	if a.conn == nil {
+		if a.conn, err = id.connect(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.try(ctx, func() error { return id.resolve(ctx, a.conn) }); err != nil {
+		a.conn.close()
 		return nil, err
 	}
-	return &account{store: s, creds: c, conn: conn}, nil
-}
-
-// key names the maildrop of a user by server, mailbox and user. Most servers take
-// user names in any case of letters, so that two spellings are one maildrop.
-func (s *Store) key(user string) string {
-	return fmt.Sprintf("imap://%s:%d/%s;%s", s.o.Host, s.o.Port, s.o.Mailbox, strings.ToLower(user))
-}
-
-// connect makes an authenticated connection.
-func (s *Store) connect(ctx context.Context, creds upstream.Credentials) (*conn, error) {
-	start := time.Now()
-	d, err := s.dial(ctx, creds)
-	s.traceEnd(opConnect, start, err)
-	if err != nil {
-		return nil, err
-	}
-	start = time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, s.o.CommandTime, fmt.Errorf("no login within %v", s.o.CommandTime))
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { d.guard.Abort() })
-	err = d.login(creds)
-	if !stop() && err != nil {
-		err = fail(upstream.Unavailable, opLogin, context.Cause(ctx))
-	}
-	s.traceEnd(opLogin, start, err)
-	if err != nil {
-		d.guard.Close()
-		return nil, err
-	}
-	return newConn(s, d, start), nil
+	return a, nil
 }
 
 func (s *Store) traceEnd(op string, start time.Time, err error) {
@@ -94,37 +75,44 @@ func (s *Store) traceEnd(op string, start time.Time, err error) {
 // owns the connection.
 type account struct {
 	store  *Store
-	creds  upstream.Credentials
+	id     *identity
 	conn   *conn
 	drop   *maildrop
 	closed atomic.Bool
 }
 
 // Key names the maildrop by server, mailbox and user.
-func (a *account) Key() string { return a.store.key(a.creds.User) }
+func (a *account) Key() string { return a.id.key() }
 
 // Terms has no wish: who may do what is not the store's business.
 func (a *account) Terms() upstream.Terms { return upstream.Terms{} }
 
-// Open examines and lists the mailbox. A connection that has waited and turns out
-// to be lost is replaced by a new login, once.
+// try runs f on the connection. One that has waited and turns out to be lost is
+// replaced by a new login, once.
+func (a *account) try(ctx context.Context, f func() error) error {
+	err := f()
+	if err == nil || !a.conn.untried || ctx.Err() != nil {
+		return err
+	}
+	a.conn.close()
+	fresh, lost := a.id.connect(ctx)
+	if lost != nil {
+		return lost
+	}
+	a.conn = fresh
+	return f()
+}
+
+// Open examines and lists the mailbox.
 func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {
 	if a.closed.Load() || a.drop != nil {
 		return nil, failf(upstream.Internal, "open", "the account is closed or its maildrop open already")
 	}
-	drop := &maildrop{store: a.store, creds: a.creds}
-	drop.use(a.conn)
-	err := drop.list(ctx)
-	if err != nil && a.conn.untried && ctx.Err() == nil {
-		a.conn.close()
-		fresh, lost := a.store.connect(ctx, a.creds)
-		if lost != nil {
-			return nil, lost
-		}
-		a.conn = fresh
-		drop.use(fresh)
-		err = drop.list(ctx)
-	}
+	drop := &maildrop{store: a.store, id: a.id}
+	err := a.try(ctx, func() error {
+		drop.use(a.conn)
+		return drop.list(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,7 @@ func (u *update) receipt() upstream.Receipt {
 // run is the whole procedure on the present connection. It may be run again.
 func (u *update) run(ctx context.Context) error {
 	c := u.drop.conn
-	box, err := c.selectMailbox(ctx, false)
+	box, err := c.selectMailbox(ctx, u.drop.id.box, false)
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (u *update) trash(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	if name == u.drop.store.o.Mailbox {
+	if name == u.drop.id.box {
 		return "", failf(upstream.Internal, opMailboxes, "the trash mailbox %q is the mailbox itself", name)
 	}
 	return name, nil

@@ -1,6 +1,7 @@
 package jmap
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/readahead"
 )
 
 // TOP is fetched in pieces that begin small, because most headers are, and grow
@@ -29,32 +31,42 @@ var errClosed = errors.New("the maildrop is closed")
 // errNotFound says that the server does not have the blob.
 var errNotFound = errors.New("the server does not have that blob")
 
-// Retrieve asks for the blob and reads up to the header of the answer.
+// maxOverlap is how many octets before the place of a cut are read again, to be
+// compared.
+const maxOverlap = 512
+
+// Retrieve gives the body that was fetched ahead, or asks for the blob and reads
+// up to the header of the answer.
 func (m *maildrop) Retrieve(ctx context.Context, i int, want upstream.Extent) (upstream.Body, error) {
 	if err := m.idle(opFetch); err != nil {
 		return nil, err
 	}
-	b := &body{drop: m, size: m.octets[i]}
-	b.ctx, b.cancel = context.WithCancelCause(ctx)
-	b.stop = context.AfterFunc(m.life, func() { b.cancel(errClosed) })
-	t := m.client.store.o.StallTime
-	b.stall = time.AfterFunc(t, func() { b.cancel(fmt.Errorf("the body stood still for %v", t)) })
-	b.stall.Stop()
+	b := m.newBody(ctx, i)
 	// Every line has an octet at least, so that more lines than octets are the
 	// whole message.
-	if want.Top && b.size > firstPiece && int64(want.Lines) < b.size && !m.noRanges {
+	extent := readahead.Whole
+	if want.Top && int64(want.Lines) < b.size {
+		extent = readahead.Top
+	}
+	if extent == readahead.Top && b.size > firstPiece && !m.noRanges {
 		b.piece = firstPiece
 	}
-	if err := b.begin(i); err != nil {
+	if text, ok := m.ahead.take(b.ctx, i, extent); ok {
+		b.piece, b.now, b.left = 0, io.NopCloser(bytes.NewReader(text)), b.size
+	} else if err := b.begin(i); err != nil {
 		b.end()
 		return nil, err
+	} else {
+		m.ahead.begin(i, extent)
 	}
 	m.body = b
 	return b, nil
 }
 
-// body is the maildrop's open body: one answer, or, for TOP, growing ranges, each
-// asked for when the one before has been read.
+// body is one blob being read: one answer, or, for TOP, growing ranges, each asked
+// for when the one before has been read. Where the server knows ranges, an answer
+// that is cut on the way is continued once, if the rest is proved to be of the
+// same.
 type body struct {
 	drop   *maildrop
 	ctx    context.Context
@@ -67,7 +79,24 @@ type body struct {
 	stall  *time.Timer // runs while a read is under way
 	now    io.ReadCloser
 	left   int64 // octets that now has yet to give
-	err    error
+
+	ranges  bool   // the server says that it knows them
+	resumed bool   // once is enough
+	tail    []byte // the last octets given out, at most maxOverlap, where the server knows ranges
+
+	err error
+}
+
+// newBody is the body of message i, without its beginning. It ends with ctx and
+// with the maildrop.
+func (m *maildrop) newBody(ctx context.Context, i int) *body {
+	b := &body{drop: m, size: m.Size(i)}
+	b.ctx, b.cancel = context.WithCancelCause(ctx)
+	b.stop = context.AfterFunc(m.life, func() { b.cancel(errClosed) })
+	t := m.client.store.o.StallTime
+	b.stall = time.AfterFunc(t, func() { b.cancel(fmt.Errorf("the body stood still for %v", t)) })
+	b.stall.Stop()
+	return b
 }
 
 // Octets is the size that was listed: the blob has it, or the body is an error.
@@ -92,67 +121,23 @@ func (b *body) begin(i int) error {
 	}
 }
 
-// open asks for the next range, or for the whole. A request that ended without an
-// answer is sent again once.
+// open asks for the next range, or for the whole.
 func (b *body) open() error {
-	start := time.Now()
-	err := b.openOnce()
-	if b.drop.client.store.mayRepeat(b.ctx, err) {
-		err = b.openOnce()
-	}
-	b.drop.client.store.traceEnd(opFetch, start, err)
-	return err
-}
-
-func (b *body) openOnce() error {
-	header := http.Header{"Accept": {"*/*"}}
-	want := b.size
+	to := b.size
 	if b.piece > 0 {
-		want = min(b.piece, b.size-b.at)
-		header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.at, b.at+want-1))
+		to = min(b.at+b.piece, b.size)
 	}
-	t := b.drop.client.store.o.CallTime
-	stop := b.watch(t, "no answer within %v")
-	resp, err := b.drop.client.send(b.ctx, opFetch, http.MethodGet, b.url, nil, header)
-	stop()
+	resp, err := b.ask(b.at, to, b.piece > 0)
 	if err != nil {
 		return err
 	}
-	switch {
-	case resp.StatusCode == http.StatusOK:
-		if b.piece > 0 {
-			b.drop.noRanges = true
-		}
-		want = b.size
-		if b.at > 0 {
-			resp.Body.Close()
-			return failf(upstream.Unavailable, opFetch, "the server knew ranges, and does not any more")
-		}
-		b.piece = 0
-	case resp.StatusCode == http.StatusPartialContent && b.piece > 0:
-		told := resp.Header.Get("Content-Range")
-		if told != fmt.Sprintf("bytes %d-%d/%d", b.at, b.at+want-1, b.size) {
-			resp.Body.Close()
-			return failf(upstream.Unavailable, opFetch, "asked for %d octets from %d on of %d, got %s", want, b.at, b.size, shown(told))
-		}
-	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone:
-		discard(resp)
-		return fail(upstream.Unavailable, opFetch, errNotFound)
-	default:
-		return statusOf(opFetch, resp)
+	if resp.StatusCode == http.StatusOK && b.piece > 0 {
+		b.drop.noRanges = true
+		b.piece, to = 0, b.size
 	}
-	if resp.ContentLength >= 0 && resp.ContentLength != want {
-		resp.Body.Close()
-		return failf(upstream.Unavailable, opFetch, "%d octets were listed and %d come", want, resp.ContentLength)
-	}
-	b.now, b.left = resp.Body, want
+	b.now, b.left = resp.Body, to-b.at
+	b.ranges = b.piece > 0 || strings.EqualFold(resp.Header.Get("Accept-Ranges"), "bytes")
 	return nil
-}
-
-// watch ends the body if the function that it returns is not called in time.
-func (b *body) watch(d time.Duration, text string) (stop func()) {
-	timer := time.AfterFunc(d, func() { b.cancel(fmt.Errorf(text, d)) })
-	return func() { timer.Stop() }
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -171,8 +156,14 @@ func (b *body) Read(p []byte) (int, error) {
 		case err == io.EOF:
 			b.err = b.next()
 		case err != nil:
-			b.err = lost(b.ctx, opFetch, err)
+			b.keepTail(p[:n])
+			b.err = b.resume(lost(b.ctx, opFetch, err))
+			if n > 0 {
+				return n, nil
+			}
+			continue
 		}
+		b.keepTail(p[:n])
 		if n > 0 || len(p) == 0 {
 			return n, nil
 		}
@@ -187,15 +178,49 @@ func (b *body) read(p []byte) (int, error) {
 	return b.now.Read(p)
 }
 
+func (b *body) keepTail(p []byte) {
+	if !b.ranges || b.resumed {
+		return
+	}
+	b.tail = append(b.tail, p[max(0, len(p)-maxOverlap):]...)
+	b.tail = b.tail[max(0, len(b.tail)-maxOverlap):]
+}
+
 // next asks for the range behind the present one.
 func (b *body) next() error {
 	b.now.Close()
 	b.piece = min(b.piece*pieceGrows, maxPiece)
-	if err := b.open(); err != nil {
-		return err
+	return b.open()
+}
+
+// resume goes on where the body was cut. A blob is the same for ever (RFC 8620
+// section 6.1); that this is so is proved by its size and by the octets before the
+// cut. Otherwise the body ends in cause.
+func (b *body) resume(cause error) error {
+	if !b.ranges || b.resumed || b.left == 0 || b.ctx.Err() != nil {
+		return cause
+	}
+	b.resumed = true
+	b.now.Close()
+	resp, err := b.ask(b.at-int64(len(b.tail)), b.at+b.left, true)
+	if err != nil {
+		return cause
+	}
+	if resp.StatusCode != http.StatusPartialContent {
+		resp.Body.Close()
+		return cause
+	}
+	b.now = resp.Body
+	again := make([]byte, len(b.tail))
+	if _, err := io.ReadFull(readerFunc(b.read), again); err != nil || !bytes.Equal(again, b.tail) {
+		return cause
 	}
 	return nil
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // Close ends the transfer. A short rest is read, so that the connection can be
 // used again; else it is closed.

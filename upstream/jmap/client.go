@@ -60,10 +60,13 @@ func (c *client) send(ctx context.Context, op, method, address string, body []by
 		if err := c.authorize(op, req); err != nil {
 			return nil, err
 		}
+		c.tell("popgate", fmt.Sprintf("%s: %s, %d octets", op, method, len(body)))
 		resp, err := c.store.roundTrip(ctx, req)
 		if err != nil {
+			c.tell("server", op+": no answer")
 			return nil, lost(ctx, op, err)
 		}
+		c.tell("server", fmt.Sprintf("%s: HTTP %d, %d octets", op, resp.StatusCode, resp.ContentLength))
 		if e := resp.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 			resp.Body.Close()
 			return nil, failf(upstream.Unavailable, op, "the answer is compressed (%s), which nobody asked for", shown(e))
@@ -80,6 +83,14 @@ func (c *client) send(ctx context.Context, op, method, address string, body []by
 		if err := wait(ctx, after); err != nil {
 			return nil, fail(upstream.Unavailable, op, err)
 		}
+	}
+}
+
+// tell lets an operator who asked for it read along: what is asked for and how it
+// ends, and nothing of what is in it.
+func (c *client) tell(from, text string) {
+	if t := c.creds.Transcript; t != nil {
+		t.Note(from, text)
 	}
 }
 

@@ -1,12 +1,9 @@
 package jmap
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/popgate/popgate/upstream"
@@ -16,8 +13,9 @@ const (
 	listTries = 3    // of a list in which a page lost its place
 	pageSize  = 4096 // messages in a page, where the server allows as many
 
-	maxID   = 255           // octets of an id (RFC 8620 section 1.2)
-	maxText = math.MaxInt32 // octets of all ids of a mailbox
+	maxID    = 255           // octets of an id (RFC 8620 section 1.2)
+	maxText  = math.MaxInt32 // octets of all ids of a mailbox
+	maxState = 255           // octets of a state that is kept
 
 	// What an answer may take: for the frame, and for each object.
 	frameOctets  = 256 << 10
@@ -26,7 +24,8 @@ const (
 
 func answerLimit(objects int) int64 { return frameOctets + objectOctets*int64(objects) }
 
-// list makes the snapshot.
+// list makes the snapshot: of the one that an earlier session left and what has
+// changed since, or else from the start.
 func (m *maildrop) list(ctx context.Context) error {
 	t := m.client.store.o.ListTime
 	ctx, cancel := context.WithTimeoutCause(ctx, t, fmt.Errorf("not listed within %v", t))
@@ -34,17 +33,38 @@ func (m *maildrop) list(ctx context.Context) error {
 	if err := m.findMailbox(ctx); err != nil {
 		return err
 	}
+	cache, key := m.client.store.o.Cache, m.cacheKey()
+	if known := cache.get(key); known != nil {
+		if s, how := m.since(ctx, known); s != nil {
+			m.snapshot = s
+			if s != known {
+				cache.put(key, s)
+			}
+			m.client.store.o.Trace.listed(how)
+			return nil
+		}
+	}
 	for try := 1; ; try++ {
-		var l listing
-		err := m.pages(ctx, &l)
+		s, err := m.pages(ctx)
 		if err == nil {
-			l.freeze(m)
+			m.snapshot = s
+			if s.state == "" {
+				s = nil
+			}
+			cache.put(key, s)
+			m.client.store.o.Trace.listed(listedFull)
 			return nil
 		}
 		if !is(err, "anchorNotFound") || try == listTries {
 			return err
 		}
 	}
+}
+
+// cacheKey names the mailbox as this very user sees it.
+func (m *maildrop) cacheKey() cacheKey {
+	c := m.client
+	return newCacheKey(c.store.origin, c.creds.User, c.accountID, m.mailbox)
 }
 
 // query is the answer to Email/query (RFC 8621 section 4.4), as far as it is
@@ -76,60 +96,94 @@ type emails struct {
 // before, which is its anchor (RFC 8620 section 5.5): messages that come and go
 // meanwhile then move no other out of sight. Only if the anchor itself goes away
 // is the place lost.
-func (m *maildrop) pages(ctx context.Context, l *listing) error {
+//
+// The snapshot has a state if all of it was listed in that one: the account was in
+// it before the first query and behind the last page.
+func (m *maildrop) pages(ctx context.Context) (*snapshot, error) {
+	l, state, still := &listing{}, "", true
 	limit := m.client.store.o.MaxMessages
-	page := m.client.limits.perCall(pageSize, m.client.limits.Get, maxID+8)
 	for anchor := ""; ; {
-		q, got, err := m.page(ctx, anchor, page)
+		p, err := m.page(ctx, anchor)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if *q.Total > int64(limit) {
-			return failf(upstream.TooBig, opList, "the mailbox has %d messages, over the limit of %d", *q.Total, limit)
+		if *p.Total > int64(limit) {
+			return nil, failf(upstream.TooBig, opList, "the mailbox has %d messages, over the limit of %d", *p.Total, limit)
 		}
-		for _, e := range got {
+		if anchor == "" {
+			state = p.before
+		}
+		still = still && p.got.State == state
+		for _, e := range p.got.List {
 			l.add(e)
 		}
 		if len(l.text) > maxText {
-			return failf(upstream.TooBig, opList, "the ids of the first %d messages take more than %d octets", len(l.order), maxText)
+			return nil, failf(upstream.TooBig, opList, "the ids of the first %d messages take more than %d octets", len(l.order), maxText)
 		}
-		if q.Position+int64(len(q.IDs)) >= *q.Total {
-			return nil
+		if p.Position+int64(len(p.IDs)) >= *p.Total {
+			s := l.freeze()
+			if still && int64(s.len()) == *p.Total && len(state) <= maxState {
+				s.state = state
+			}
+			return s, nil
 		}
-		if len(q.IDs) == 0 || len(l.order) > 2*limit+pageSize {
+		if len(p.IDs) == 0 || len(l.order) > 2*limit+pageSize {
 			// Clients forget what a list lacks: no list is better.
-			return failf(upstream.Unavailable, opList, "the server lists other messages than it announces: place %d, total %d", q.Position, *q.Total)
+			return nil, failf(upstream.Unavailable, opList, "the server lists other messages than it announces: place %d, total %d", p.Position, *p.Total)
 		}
-		anchor = q.IDs[len(q.IDs)-1]
+		anchor = p.IDs[len(p.IDs)-1]
 	}
 }
 
+// page is one page of the list.
+type page struct {
+	query
+	got    emails
+	before string // the state before the query, of the first page
+}
+
 // page asks for one page and sees that it is whole.
-func (m *maildrop) page(ctx context.Context, anchor string, size int) (query, []email, error) {
-	var q query
-	var got emails
-	args := map[string]any{
-		"filter":         map[string]any{"inMailbox": m.mailbox, "notKeyword": HiddenKeyword},
-		"sort":           []any{map[string]any{"property": "receivedAt", "isAscending": true}},
-		"limit":          size,
-		"calculateTotal": true,
+func (m *maildrop) page(ctx context.Context, anchor string) (p page, err error) {
+	size := m.client.limits.perCall(pageSize, m.client.limits.Get, maxID+8)
+	var calls []call
+	var before emails
+	if anchor == "" && m.client.limits.allow(3) {
+		calls = append(calls, getCall([]string{}, &before, "id"))
 	}
+	list := map[string]any{"limit": size}
 	if anchor != "" {
-		args["anchor"], args["anchorOffset"] = anchor, 1
+		list["anchor"], list["anchorOffset"] = anchor, 1
 	}
-	err := m.client.do(ctx, opList, answerLimit(size),
-		call{"Email/query", args, &q},
-		call{"Email/get", map[string]any{
-			"#ids":       map[string]any{"resultOf": "0", "name": "Email/query", "path": "/ids"},
-			"properties": []string{"id", "size", "receivedAt"},
-		}, &got})
-	if err != nil {
-		return q, nil, err
+	calls = append(calls, m.queryCall(list, &p.query))
+	calls = append(calls, getOf(len(calls)-1, "Email/query", "/ids", &p.got, listed...))
+	if err = m.client.do(ctx, opList, answerLimit(size), calls...); err != nil {
+		return p, err
 	}
-	if q.Total == nil || q.Position < 0 || len(q.IDs) > size {
-		return q, nil, failf(upstream.Unavailable, opList, "the answer to Email/query is not what JMAP says")
+	p.before = before.State
+	if p.Total == nil || p.Position < 0 || len(p.IDs) > size {
+		return p, failf(upstream.Unavailable, opList, "the answer to Email/query is not what JMAP says")
 	}
-	return q, got.List, got.complete(q.IDs)
+	return p, p.got.complete(p.IDs)
+}
+
+// listed is what a list needs of an Email.
+var listed = []string{"id", "size", "receivedAt"}
+
+// queryCall asks for the messages that are shown, the oldest first, as args says.
+func (m *maildrop) queryCall(args map[string]any, out *query) call {
+	args["filter"] = map[string]any{"inMailbox": m.mailbox, "notKeyword": HiddenKeyword}
+	args["sort"] = []any{map[string]any{"property": "receivedAt", "isAscending": true}}
+	args["calculateTotal"] = true
+	return call{"Email/query", args, out}
+}
+
+// getOf asks for the Emails that the response to call number of the request names
+// at path (RFC 8620 section 3.7).
+func getOf(number int, name, path string, out *emails, properties ...string) call {
+	return call{"Email/get", map[string]any{
+		"#ids":       map[string]any{"resultOf": fmt.Sprint(number), "name": name, "path": path},
+		"properties": properties,
+	}, out}
 }
 
 // complete checks that the answer tells of exactly these ids.
@@ -170,39 +224,4 @@ func validID(id string) bool {
 		}
 	}
 	return true
-}
-
-// listing collects the messages of a mailbox: their ids in one piece of memory,
-// and where each stands in it.
-type listing struct {
-	text  []byte
-	order []entry
-}
-
-type entry struct {
-	received int64 // milliseconds since 1970
-	octets   int64
-	at       uint32 // where the id begins
-	length   uint8
-}
-
-func (l *listing) add(e email) {
-	l.order = append(l.order, entry{received: e.Received.UnixMilli(), octets: e.Size, at: uint32(len(l.text)), length: uint8(len(e.ID))})
-	l.text = append(l.text, e.ID...)
-}
-
-func (l *listing) id(e entry) []byte { return l.text[e.at : e.at+uint32(e.length)] }
-
-// freeze puts the messages in order and makes them the snapshot. The time of
-// receipt is of whole seconds on some servers, which tell messages of one second
-// in any order: the id decides.
-func (l *listing) freeze(m *maildrop) {
-	slices.SortFunc(l.order, func(a, b entry) int {
-		return cmp.Or(cmp.Compare(a.received, b.received), bytes.Compare(l.id(a), l.id(b)))
-	})
-	l.order = slices.CompactFunc(l.order, func(a, b entry) bool { return bytes.Equal(l.id(a), l.id(b)) })
-	m.ids, m.octets = packIDs(len(l.order), func(i int) []byte { return l.id(l.order[i]) }), make([]int64, len(l.order))
-	for i, e := range l.order {
-		m.octets[i] = e.octets
-	}
 }

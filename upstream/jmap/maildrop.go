@@ -23,21 +23,20 @@ type maildrop struct {
 	last  int // whose blob was asked for last
 
 	noRanges bool // the server was seen to know none
+	ahead    *ahead
 
-	// The snapshot: messages ascend by the time of receipt, then by id.
-	ids    ids
-	octets []int64
+	*snapshot
 }
 
-func (m *maildrop) Len() int { return len(m.octets) }
+func (m *maildrop) Len() int { return m.octets.n }
 
-func (m *maildrop) Size(i int) int64 { return m.octets[i] }
+func (m *maildrop) Size(i int) int64 { return m.octets.at(i) }
 
 // AppendUIDL appends the id of the Email, folded past 70 octets. The format is
 // kept for ever: clients know their mail by it.
 func (m *maildrop) AppendUIDL(dst []byte, i int) []byte {
 	var space [maxID]byte
-	_ = m.octets[i] // panics out of range
+	_ = m.octets.at(i) // panics out of range
 	return upstream.AppendFoldedUIDL(dst, m.ids.append(space[:0], i))
 }
 
@@ -83,12 +82,20 @@ func getCall(asked []string, out *emails, properties ...string) call {
 	return call{"Email/get", map[string]any{"ids": asked, "properties": properties}, out}
 }
 
+// known is which blob message i is, if the server told; "" else.
+func (m *maildrop) known(i int) string {
+	if k := i - m.first; k >= 0 && k < len(m.blobs) {
+		return m.blobs[k]
+	}
+	return ""
+}
+
 // blob returns which blob message i is. Where that is not known it is asked for,
 // for the messages beside it too, in the direction that the client goes.
 func (m *maildrop) blob(ctx context.Context, i int) (string, error) {
-	if k := i - m.first; k >= 0 && k < len(m.blobs) && m.blobs[k] != "" {
+	if b := m.known(i); b != "" {
 		m.last = i
-		return m.blobs[k], nil
+		return b, nil
 	}
 	n := m.client.limits.perCall(blobsAhead, m.client.limits.Get, maxID+8)
 	from, to := i, min(i+n, m.Len())

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/popgate/popgate/upstream/readahead"
 )
 
 // Auth says how credentials are shown to the server.
@@ -61,6 +63,9 @@ type Options struct {
 	IdleTime    time.Duration // an HTTP connection is kept for so long; 60 s
 	MaxIdle     int           // HTTP connections that are kept; 100
 
+	ReadAhead *readahead.Pool // room for messages fetched before they are asked for; nil: none
+	Cache     *Cache          // keeps lists from one session to the next; may be nil, and shared by stores
+
 	Logger *slog.Logger // nil discards
 	Trace  Trace
 
@@ -76,6 +81,11 @@ type Trace struct {
 	Request func(op, result string, d time.Duration)
 	// Connection is +1 for an HTTP connection opened, -1 for one closed.
 	Connection func(delta int)
+	// ReadAhead says that of the messages fetched ahead so many were asked for,
+	// and so many were let go.
+	ReadAhead func(used, dropped int)
+	// Listed says how a mailbox was listed: one of Listings.
+	Listed func(how string)
 	// SeenFailed says that n messages could not be marked as read.
 	SeenFailed func(n int)
 }
@@ -84,6 +94,16 @@ type Trace struct {
 func Ops() []string {
 	return []string{opLogin, opMailboxes, opList, opLook, opFetch, opStore}
 }
+
+// Listings lists the values of how that Trace.Listed gets.
+func Listings() []string { return []string{listedFull, listedUnchanged, listedAdded, listedRemoved} }
+
+const (
+	listedFull      = "full"      // every message
+	listedUnchanged = "unchanged" // none: as it was
+	listedAdded     = "added"     // those that came since
+	listedRemoved   = "removed"   // those that came since, and what of the others is left
+)
 
 const (
 	opLogin     = "login"     // the session resource
@@ -164,6 +184,18 @@ func (t Trace) request(op, result string, d time.Duration) {
 func (t Trace) connection(delta int) {
 	if t.Connection != nil {
 		t.Connection(delta)
+	}
+}
+
+func (t Trace) readAhead(used, dropped int) {
+	if t.ReadAhead != nil && used+dropped > 0 {
+		t.ReadAhead(used, dropped)
+	}
+}
+
+func (t Trace) listed(how string) {
+	if t.Listed != nil {
+		t.Listed(how)
 	}
 }
 

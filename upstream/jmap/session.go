@@ -36,6 +36,7 @@ type session struct {
 type limits struct {
 	RequestOctets int64 `json:"maxSizeRequest"`
 	Calls         int64 `json:"maxCallsInRequest"`
+	Concurrent    int64 `json:"maxConcurrentRequests"`
 	Get           int64 `json:"maxObjectsInGet"`
 	Set           int64 `json:"maxObjectsInSet"`
 }
@@ -51,6 +52,9 @@ func (l limits) perCall(want, limit, octets int64) int {
 	}
 	return int(max(want, 1))
 }
+
+// allow reports whether a request may have n calls.
+func (l limits) allow(n int64) bool { return l.Calls <= 0 || l.Calls >= n }
 
 // fetchSession reads the session resource, which proves the credentials.
 func (c *client) fetchSession(ctx context.Context) error {

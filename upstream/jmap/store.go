@@ -45,6 +45,12 @@ func (s *Store) Login(ctx context.Context, creds upstream.Credentials) (upstream
 	if !s.sendable(creds) {
 		return nil, failf(upstream.Refused, opLogin, "no such user or secret can be: it holds what HTTP cannot carry")
 	}
+	switch {
+	case creds.Authorize != "" || creds.Mailbox != "":
+		return nil, failf(upstream.Internal, opLogin, "over JMAP a login is for the account that the server gives and for the store's own mailbox")
+	case creds.Proof == upstream.Bearer && s.o.Auth != Bearer:
+		return nil, failf(upstream.Internal, opLogin, "an access token, and the store sends passwords")
+	}
 	c := &client{store: s, creds: creds}
 	start := time.Now()
 	err := c.fetchSession(ctx)
@@ -100,6 +106,7 @@ func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {
 	if err := drop.list(ctx); err != nil {
 		return nil, err
 	}
+	drop.ahead = newAhead(drop)
 	a.opened = true
 	return drop, nil
 }

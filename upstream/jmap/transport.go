@@ -95,11 +95,16 @@ func (s *Store) mayRepeat(ctx context.Context, err error) bool {
 	return true
 }
 
-// conn is a connection that tells of its end.
+// conn is a connection that tells of its end, and acknowledges at once what comes.
 type conn struct {
 	net.Conn
 	trace Trace
 	once  sync.Once
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	acknowledge(c.Conn)
+	return c.Conn.Read(p)
 }
 
 func (c *conn) Close() error {

@@ -30,6 +30,7 @@ func (m *maildrop) Update(ctx context.Context, ch upstream.Changes) (upstream.Re
 	}
 	ctx, cancel := m.span(ctx)
 	defer cancel()
+	m.ahead.halt()
 	u := &update{drop: m, at: ch.Remove, marked: m.idsAt(ch.Remove)}
 	u.markSeen(ctx, ch)
 	if len(u.marked) == 0 {
@@ -137,7 +138,7 @@ func (u *update) look(ctx context.Context) (there []email, boxes mailboxes, stat
 		}
 		octets := make(map[string]int64, len(part))
 		for k, id := range part {
-			octets[id] = m.octets[at[k]]
+			octets[id] = m.Size(at[k])
 		}
 		at = at[len(part):]
 		for _, e := range got.List {

@@ -1,6 +1,7 @@
 // Package wrap holds decorators over the hinge: each takes an upstream.Store
 // and returns one that does a single thing more.
 //
+//   - [Observe] tells which limit a login met.
 //   - [Throttle] limits guesses of passwords.
 //   - [LoginDelay] is the least time between two logins of RFC 2449 section 6.5.
 //   - [Sessions] limits the sessions of one account.

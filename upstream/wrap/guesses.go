@@ -136,7 +136,7 @@ func (g *guesses) places(c upstream.Credentials) []place {
 		{by: ByAddress, name: g.digest(ByAddress, within(ip, 32, 64))},
 		{by: ByNetwork, name: g.digest(ByNetwork, within(ip, 24, 48))},
 		{by: ByBlock, name: g.digest(ByBlock, within(ip, 16, 32))},
-		{by: ByAccount, name: g.digest(ByAccount, userKey(c))},
+		{by: ByAccount, name: g.digest(ByAccount, g.user(c))},
 	}
 	for i, p := range places {
 		places[i].entry = g.memories[p.by].find(p.name, now)
@@ -244,7 +244,7 @@ func (g *guesses) exempt(ip netip.Addr) bool {
 }
 
 func (g *guesses) pair(c upstream.Credentials) name {
-	return g.digest(ByPair, within(address(c), 32, 64)+"\x00"+userKey(c))
+	return g.digest(ByPair, within(address(c), 32, 64)+"\x00"+g.user(c))
 }
 
 // digest makes a name of a text whose length does not matter then.
@@ -259,9 +259,11 @@ func (g *guesses) digest(by Bound, text string) name {
 
 func address(c upstream.Credentials) netip.Addr { return c.Client.Addr().Unmap().WithZone("") }
 
-// userKey is the account as far as the throttle knows: most servers take user
-// names in any case of letters.
-func userKey(c upstream.Credentials) string { return strings.ToLower(c.User) }
+// user is the account as far as the throttle knows: most servers take user names
+// in any case of letters.
+func (g *guesses) user(c upstream.Credentials) string {
+	return strings.ToLower(g.options.Account(c))
+}
 
 // within names the network of ip that has so many bits; "" without an address.
 func within(ip netip.Addr, bits4, bits6 int) string {

@@ -42,18 +42,18 @@ func (a *limitAccount) Open(ctx context.Context) (upstream.Maildrop, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.options.check(m); err != nil {
-		return nil, &upstream.Error{Kind: upstream.TooBig, Op: "limit", Err: err}
+	if op, err := a.options.check(m); err != nil {
+		return nil, &upstream.Error{Kind: upstream.TooBig, Op: op, Err: err}
 	}
 	return m, nil
 }
 
-func (o LimitOptions) check(s upstream.Snapshot) error {
+func (o LimitOptions) check(s upstream.Snapshot) (op string, err error) {
 	if n := s.Len(); o.Messages > 0 && n > o.Messages {
-		return fmt.Errorf("the maildrop has %d messages, the limit is %d", n, o.Messages)
+		return opCount, fmt.Errorf("the maildrop has %d messages, the limit is %d", n, o.Messages)
 	}
 	if o.Octets <= 0 {
-		return nil
+		return "", nil
 	}
 	sum := int64(0)
 	for i := range s.Len() {
@@ -62,8 +62,8 @@ func (o LimitOptions) check(s upstream.Snapshot) error {
 			size = math.MaxInt64 - sum
 		}
 		if sum += size; sum > o.Octets {
-			return fmt.Errorf("the maildrop has more octets than the limit of %d", o.Octets)
+			return opSum, fmt.Errorf("the maildrop has more octets than the limit of %d", o.Octets)
 		}
 	}
-	return nil
+	return "", nil
 }

@@ -17,8 +17,18 @@ const DefaultWait = 3 * time.Second
 // LockOptions are the settings of [Lock]. The zero value is ready for use.
 type LockOptions struct {
 	// Wait is the longest wait for the lock; 0: DefaultWait, negative: none.
-	Wait  time.Duration
-	Trace LockTrace
+	Wait time.Duration
+	// Between keeps the locks between processes; nil where there is one alone.
+	Between Between
+	Trace   LockTrace
+}
+
+// Between keeps locks with names between processes. Within this process it is
+// asked by the holder of the lock alone. It is safe for concurrent use.
+type Between interface {
+	// TryLock takes the lock unless another process holds it, and does not wait.
+	TryLock(name string) (bool, error)
+	Unlock(name string) error
 }
 
 // LockTrace tells what the lock does. Nil functions are not called; they are
@@ -36,7 +46,8 @@ type LockTrace struct {
 // error of kind Busy when the wait is over, and of kind Unavailable when its
 // context ends or the account is closed before. The lock is free again at the
 // beginning of Account.Close, before the account itself is closed, and at once
-// when Open fails or panics. Nothing is kept for a maildrop that nobody holds.
+// when Open fails or panics. Another process is asked ten times a second whether
+// it still has the lock, by the first of those who wait. Nothing is kept for a maildrop that nobody holds.
 //
 // Close while an Update runs frees the lock too: let Update return first.
 func Lock(s upstream.Store, o LockOptions) upstream.Store {
@@ -115,7 +126,7 @@ func (a *lockAccount) take(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.done {
-		a.store.locks.release(a.key)
+		a.store.release(a.key)
 		return lockError(upstream.Unavailable, errClosed)
 	}
 	a.held = true
@@ -129,8 +140,16 @@ func (a *lockAccount) free() {
 	a.held = false
 	a.mu.Unlock()
 	if held {
-		a.store.locks.release(a.key)
+		a.store.release(a.key)
 	}
+}
+
+// release lets a lock go that this process has, first to the others.
+func (s *lockStore) release(key string) {
+	if b := s.options.Between; b != nil {
+		_ = b.Unlock(key) // it fails where the locks are closed, and then none is held
+	}
+	s.locks.release(key)
 }
 
 // wait takes the lock, or tells why it could not.
@@ -138,39 +157,96 @@ func (a *lockAccount) wait(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return lockError(upstream.Unavailable, context.Cause(ctx))
 	}
-	locks, o := a.store.locks, a.store.options
-	if o.Wait < 0 {
-		if !locks.tryAcquire(a.key) {
-			return lockError(upstream.Busy, nil)
+	w := &waiting{ctx: ctx, account: a}
+	defer w.end()
+	err := w.forThisProcess()
+	if err == nil && a.store.options.Between != nil {
+		if err = w.forTheOthers(); err != nil {
+			a.store.locks.release(a.key)
 		}
-		return nil
 	}
-	w := locks.acquire(a.key)
-	if w == nil {
-		return nil
-	}
-	began := time.Now()
-	timer := time.NewTimer(o.Wait)
-	defer timer.Stop()
-	var err error
-	select {
-	case <-w.turn:
-	case <-timer.C:
-		err = lockError(upstream.Busy, nil)
-	case <-ctx.Done():
-		err = lockError(upstream.Unavailable, context.Cause(ctx))
-	case <-a.closed:
-		err = lockError(upstream.Unavailable, errClosed)
-	}
-	if err != nil {
-		locks.leave(a.key, w)
-	}
-	if f := o.Trace.Waited; f != nil {
-		f(time.Since(began), err == nil)
+	if f := a.store.options.Trace.Waited; f != nil && w.over != nil {
+		f(time.Since(w.began), err == nil)
 	}
 	return err
 }
 
+// waiting is one wait for the lock of an account.
+type waiting struct {
+	ctx     context.Context
+	account *lockAccount
+	began   time.Time
+	over    *time.Timer // nil until there is something to wait for
+}
+
+func (w *waiting) end() {
+	if w.over != nil {
+		w.over.Stop()
+	}
+}
+
+// until waits for c, no longer in all than the options say.
+func (w *waiting) until(c <-chan struct{}, poll <-chan time.Time) error {
+	if w.over == nil {
+		w.began = time.Now()
+		w.over = time.NewTimer(w.account.store.options.Wait)
+	}
+	select {
+	case <-c:
+		return nil
+	case <-poll:
+		return nil
+	case <-w.over.C:
+		return lockError(upstream.Busy, nil)
+	case <-w.ctx.Done():
+		return lockError(upstream.Unavailable, context.Cause(w.ctx))
+	case <-w.account.closed:
+		return lockError(upstream.Unavailable, errClosed)
+	}
+}
+
+func (w *waiting) forThisProcess() error {
+	locks, key := w.account.store.locks, w.account.key
+	if w.account.store.options.Wait < 0 {
+		if !locks.tryAcquire(key) {
+			return lockError(upstream.Busy, nil)
+		}
+		return nil
+	}
+	q := locks.acquire(key)
+	if q == nil {
+		return nil
+	}
+	err := w.until(q.turn, nil)
+	if err != nil {
+		locks.leave(key, q)
+	}
+	return err
+}
+
+// pollOthers is how often another process is asked for its lock.
+const pollOthers = 100 * time.Millisecond
+
+func (w *waiting) forTheOthers() error {
+	for {
+		ok, err := w.account.store.options.Between.TryLock(w.account.key)
+		switch {
+		case err != nil:
+			return lockError(upstream.Unavailable, err)
+		case ok:
+			return nil
+		case w.account.store.options.Wait < 0:
+			return lockError(upstream.Busy, nil)
+		}
+		poll := time.NewTimer(pollOthers)
+		err = w.until(nil, poll.C)
+		poll.Stop()
+		if err != nil {
+			return err
+		}
+	}
+}
+
 func lockError(kind upstream.Kind, cause error) error {
-	return &upstream.Error{Kind: kind, Op: "lock", Err: cause}
+	return &upstream.Error{Kind: kind, Op: opLock, Err: cause}
 }

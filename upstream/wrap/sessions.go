@@ -57,7 +57,7 @@ type sessionsAccount struct {
 
 func (a *sessionsAccount) Open(ctx context.Context) (upstream.Maildrop, error) {
 	if a.over {
-		return nil, &upstream.Error{Kind: upstream.Busy, Op: "sessions", Err: fmt.Errorf("the account has %d sessions already", a.most)}
+		return nil, &upstream.Error{Kind: upstream.Busy, Op: opSessions, Err: fmt.Errorf("the account has %d sessions already", a.most)}
 	}
 	return a.Account.Open(ctx)
 }

@@ -19,6 +19,10 @@ type ThrottleOptions struct {
 	Delay   time.Duration // from a refused login to its reply; 3 s, negative: none
 	Known   time.Duration // for which a success is remembered; 30 days
 
+	// Account names the account that a login is for, where users can be written in
+	// more than one way; nil: its user as it stands.
+	Account func(upstream.Credentials) string
+
 	// Exempt are networks whose clients nobody else's guesses shut out: many
 	// clients of good will behind one address. Each account is still limited
 	// for each of their addresses.
@@ -89,6 +93,9 @@ func Throttle(s upstream.Store, o ThrottleOptions) upstream.Store {
 	}
 	if o.Entries <= 0 {
 		o.Entries = 1 << 15
+	}
+	if o.Account == nil {
+		o.Account = func(c upstream.Credentials) string { return c.User }
 	}
 	return &throttleStore{Store: s, options: o, guesses: newGuesses(o)}
 }

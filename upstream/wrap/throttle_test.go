@@ -480,3 +480,18 @@ func TestThrottleRemembersGuessersInAFlood(t *testing.T) {
 		}
 	})
 }
+
+// An account that can be written in many ways is guessed at no more often for it.
+func TestThrottleCountsByTheNameOfTheAccount(t *testing.T) {
+	g := &gate{}
+	s := wrap.Throttle(g, wrap.ThrottleOptions{Delay: -1, Account: func(c upstream.Credentials) string {
+		name, _, _ := strings.Cut(c.User, "+")
+		return name
+	}})
+	guess(t, s, 100, func(i int) upstream.Credentials {
+		return from(fmt.Sprintf("198.51.%d.7", i), fmt.Sprintf("alice+%d", i), "wrong")
+	})
+	if n := g.count(); n != 20 {
+		t.Errorf("%d of 100 guesses at one account reached the store, want 20", n)
+	}
+}

@@ -35,6 +35,7 @@ func TestConformance(t *testing.T) {
 		"throttle": throttle,
 		"delay":    loginDelay,
 		"sessions": sessions,
+		"observe":  func(s upstream.Store) upstream.Store { return wrap.Observe(s, func(wrap.Stop) {}) },
 		"terms":    func(s upstream.Store) upstream.Store { return wrap.Terms(s, upstream.Terms{}) },
 		"all": func(s upstream.Store) upstream.Store {
 			return contract(throttle(loginDelay(sessions(lock(limit(contract(s)))))))

@@ -4,28 +4,38 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
 // Config is all that `popgate serve` needs to know. It is a plain value:
 // nothing in it is open or running.
 type Config struct {
-	Listen    []Listen      // where POP3 clients connect; at least one
-	TLS       TLS           // for pop3s:// and for STLS
-	Upstream  Upstream      // the IMAP or JMAP service
-	Delete    Delete        // what a deletion does upstream
-	Seen      bool          // mark as read what was retrieved
-	ClearText bool          // accept logins without TLS from anywhere
-	Expire    Expire        // what CAPA says of retention
-	Lock      Lock          // the exclusive lock on a maildrop
-	ReadAhead ReadAhead     // messages fetched before they are asked for
-	Metrics   string        // host:port of the metrics listener; "" for none
-	Drain     time.Duration // how long sessions may go on after SIGTERM; 0 or more
-	Log       Log
-	Cache     Cache
-	Limits    Limits
-	Throttle  Throttle // guesses of passwords
-	Accounts  Accounts // users whom the gateway proves itself
+	Listen    []Listen   // where POP3 clients connect; at least one
+	TLS       TLS        // for pop3s:// and for STLS
+	Upstreams []Upstream // the IMAP and JMAP services; at least one
+	// Routes are tried in this order; at least one. Those of RoutesFile come last.
+	Routes     []Route
+	RoutesFile string        // is watched; "" for none
+	Delete     Delete        // what a deletion does upstream, of routes that do not say
+	Seen       bool          // mark as read what was retrieved, of routes that do not say
+	ClearText  bool          // accept logins without TLS from anywhere
+	Expire     Expire        // what CAPA says of retention
+	Lock       Lock          // the exclusive lock on a maildrop
+	ReadAhead  ReadAhead     // messages fetched before they are asked for
+	Metrics    string        // host:port of the metrics listener; "" for none
+	Drain      time.Duration // how long sessions may go on after SIGTERM; 0 or more
+	Log        Log
+	Cache      Cache
+	Limits     Limits
+	Throttle   Throttle // guesses of passwords
+	Transcript Transcript
+	OAuth      OAuth    `json:",omitzero"` // access tokens for mail services
+	Accounts   Accounts // users whom the gateway proves itself
+
+	single Upstream // what stands under upstream, until it is one of Upstreams
+	fixed  int      // how many of Routes are not from RoutesFile
 }
 
 // TLS names the certificate that POP3 clients see, but on listeners with a
@@ -41,29 +51,6 @@ func (t TLS) Given() bool { return t.Cert != "" }
 
 // TLSVersion is a protocol version as crypto/tls numbers it.
 type TLSVersion uint16
-
-// Upstream is the IMAP or JMAP service behind the gateway.
-type Upstream struct {
-	JMAP bool   // JMAP over HTTP, and not IMAP
-	Host string // name or address, IPv6 without brackets
-	Port uint16
-	// TLS is imaps:// and jmap+https://: TLS from the first octet. Without it the
-	// connection to a loopback address stays plain; to any other IMAP needs STARTTLS,
-	// and JMAP is refused.
-	TLS        bool
-	StartTLS   bool   // STARTTLS to a loopback address too; never with TLS
-	CA         string // PEM file of the roots to trust; "" for the system's
-	ServerName string // name expected in the certificate; "" for Host
-	Bearer     bool   // JMAP: the secret is a token, and not a password
-	Mailbox    string
-	Trash      string // "" for the mailbox with the \Trash special use, or the role trash
-	// Reuse is how long after its login a connection may serve further sessions of
-	// the same account and password; 0 for one session only.
-	Reuse time.Duration
-
-	TellClient    bool // the client's address by ID, before login
-	ProxyProtocol bool // the client's address in a PROXY header
-}
 
 // Delete says what becomes upstream of a message that a POP3 client deleted.
 type Delete string
@@ -84,6 +71,7 @@ type Expire string
 type Lock struct {
 	Enabled bool
 	Wait    time.Duration // how long a login waits for it; 0 or more
+	File    string        // keeps it between processes; "" where there is one alone
 }
 
 // ReadAhead bounds the octets of messages that are fetched before they are asked
@@ -134,6 +122,24 @@ type Limits struct {
 	LoginDelay            time.Duration // between two logins of one account; 0 is none
 }
 
+// Transcript names whose sessions are written down in the log: those of one of the
+// users, from one of the networks. Of what is empty any will do, but not of both.
+type Transcript struct {
+	Users []string
+	From  []netip.Prefix
+}
+
+// Given reports whether any session is written down.
+func (t Transcript) Given() bool { return len(t.Users)+len(t.From) > 0 }
+
+// Wants reports whether those of this user and this client are. Case does not
+// matter.
+func (t Transcript) Wants(user string, client netip.Addr) bool {
+	named := len(t.Users) == 0 || slices.ContainsFunc(t.Users, func(u string) bool { return strings.EqualFold(u, user) })
+	listed := len(t.From) == 0 || slices.ContainsFunc(t.From, func(n netip.Prefix) bool { return n.Contains(client.Unmap().WithZone("")) })
+	return t.Given() && named && listed
+}
+
 // Throttle limits guesses of passwords.
 type Throttle struct {
 	Enabled       bool
@@ -145,11 +151,11 @@ type Throttle struct {
 }
 
 // Default returns the configuration without a file and without flags. It is
-// not complete: Listen and Upstream.Host have no default.
+// not complete: Listen and Upstreams have no default.
 func Default() Config {
 	return Config{
 		TLS:       TLS{MinVersion: TLS12},
-		Upstream:  Upstream{Mailbox: "INBOX"},
+		single:    defaultUpstream(),
 		Delete:    Expunge,
 		Expire:    "NEVER",
 		Lock:      Lock{Enabled: true, Wait: 3 * time.Second},
@@ -202,6 +208,10 @@ func (c Config) Warnings(now time.Time) []string {
 	if !c.Lock.Enabled {
 		w = append(w, "lock.enabled: false lets two sessions change one maildrop at the same time")
 	}
+	if c.Transcript.Given() {
+		w = append(w, "transcript: what some users read and delete is written to the log, message by message, until it is taken out again")
+	}
+	w = append(w, c.routeWarnings()...)
 	if !c.Throttle.Enabled {
 		w = append(w, "throttle.enabled: false lets anybody try passwords as fast as the mail server answers")
 	}

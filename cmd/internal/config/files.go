@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -83,6 +84,11 @@ func (u Upstream) Roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// rooted trusts those roots and no others.
+func rooted(roots *x509.CertPool) *tls.Config {
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+}
+
 func named(file string, err error) error { return fmt.Errorf("%s %w", file, err) }
 
 // holds reports whether data has a PEM block of a type that ends in kind.
@@ -114,11 +120,6 @@ func (l *loader) files(c *Config) {
 		l.clientCA(listen)
 	}
 	l.accounts(c)
-	if !l.refused("upstream.ca") {
-		if _, err := c.Upstream.Roots(); err != nil {
-			l.report(l.place("upstream.ca"), "upstream.ca", "%v", err)
-		}
-	}
 }
 
 // legacy reads the certificate of a listener for old devices. Old TLS can give a
@@ -136,4 +137,10 @@ func (l *loader) legacy(listen Listen, usual tls.Certificate) {
 	if key, ok := cert.Leaf.PublicKey.(*rsa.PublicKey); ok && usual.Leaf != nil && key.Equal(usual.Leaf.PublicKey) {
 		l.report(l.place(at+"key"), at+"key", "%s is the key of tls.cert too; old TLS needs one of its own", listen.Legacy.Key)
 	}
+}
+
+// readByAll reports whether every user of the machine may read a file.
+func readByAll(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().Perm()&0o004 != 0
 }

@@ -37,8 +37,23 @@ func FuzzConfig(f *testing.F) {
 			}
 			return
 		}
-		if len(c.Listen) == 0 || c.Upstream.Host == "" || c.Upstream.Port == 0 {
+		if len(c.Listen) == 0 || len(c.Upstreams) == 0 || len(c.Routes) == 0 {
 			t.Errorf("incomplete: %+v", c)
+		}
+		known := map[string]bool{}
+		for _, u := range c.Upstreams {
+			if known[u.Name] || u.Name == "" || u.Host == "" || u.Port == 0 {
+				t.Errorf("incomplete or twice: %+v", u)
+			}
+			known[u.Name] = true
+		}
+		for _, r := range c.Routes {
+			switch {
+			case r.Name == "" || r.Delete == "" || known[r.Upstream] == r.AuthHTTP.Given():
+				t.Errorf("a route that leads nowhere, or to two places: %+v", r)
+			case (r.Master.Given() || r.PasswordFile != "") && !r.Accounts:
+				t.Errorf("anybody can log in: %+v", r)
+			}
 		}
 		if c.Limits.IdleTime.Minutes() < 10 || c.Limits.Connections < 1 || c.Limits.LoginTries < 1 || c.Limits.BadCommands < 1 {
 			t.Errorf("limits out of range: %+v", c.Limits)

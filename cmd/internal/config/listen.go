@@ -12,6 +12,7 @@ import (
 
 // Listen is one address where POP3 clients connect.
 type Listen struct {
+	Name    string         // for logs, metrics and routes; "" for its URL
 	TLS     bool           // pop3s://: TLS from the first octet
 	Host    string         // name or address, IPv6 without brackets; "" for every address of the machine
 	Port    uint16         // 0 for a free one
@@ -83,6 +84,7 @@ func (l *listening) section() []key {
 	l.next = Listen{}
 	return []key{
 		{name: "url", accepts: acceptsListen, set: l.url},
+		name(&l.next.Name),
 		{name: "proxy-protocol", keys: []key{networks("from", &l.next.Proxies)}},
 		{name: "legacy", keys: []key{
 			networks("from", &l.next.Legacy.From),
@@ -117,6 +119,9 @@ func (l *listening) add(path string) error {
 	for _, other := range *l.all {
 		if other.Port != 0 && other.Address() == l.next.Address() {
 			return errors.New("that address and port are listed twice")
+		}
+		if other.Name != "" && other.Name == l.next.Name {
+			return fmt.Errorf("another listener has the name %s", other.Name)
 		}
 	}
 	*l.all = append(*l.all, l.next)

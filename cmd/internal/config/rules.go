@@ -11,27 +11,7 @@ func (l *loader) rules(c *Config) {
 	if len(c.Listen) == 0 {
 		l.missing("listen", "listen", "pop3://127.0.0.1:1110", "listen: %s")
 	}
-	if c.Upstream.Host == "" {
-		l.missing("upstream.url", "upstream", "imaps://imap.example.net", "upstream: {url: %s}")
-	}
-	switch u := c.Upstream; {
-	case u.StartTLS && u.JMAP:
-		l.report(l.place("upstream.tls"), "upstream.tls", "starttls goes with imap://, and not with %s; leave one of the two out", u)
-	case u.StartTLS && u.TLS:
-		l.report(l.place("upstream.tls"), "upstream.tls", "starttls goes with imap://, and %s has TLS from the start; leave one of the two out", u)
-	}
-	if c.Upstream.Bearer && !c.Upstream.JMAP && c.Upstream.Host != "" {
-		l.report(l.place("upstream.auth"), "upstream.auth", "bearer goes with jmap+https://, and not with %s; leave one of the two out", c.Upstream)
-	}
-	if c.Upstream.Reuse > 0 && c.Upstream.JMAP {
-		l.report(l.place("upstream.reuse"), "upstream.reuse", "reuse goes with imap:// and imaps://; over HTTP connections are kept anyway; leave it out")
-	}
-	if c.Upstream.Reuse > 0 && (c.Upstream.TellClient || c.Upstream.ProxyProtocol) {
-		l.report(l.place("upstream.reuse"), "upstream.reuse", "a connection that is reused would show the server the address of an earlier client; leave out reuse, or upstream.id and upstream.proxy-protocol")
-	}
-	if c.Upstream.JMAP && (c.Upstream.TellClient || c.Upstream.ProxyProtocol) {
-		l.report(l.place("upstream.id"), "upstream.id", "id and proxy-protocol go with imap:// and imaps://, and not with %s; leave them out", c.Upstream)
-	}
+	l.oneOrMany(c)
 	if c.Cache.File != "" && c.Cache.Memory == 0 && !l.refused("cache.memory") {
 		l.report(l.place("cache.file"), "cache.file", "there is no cache to keep: cache.memory is none; leave one of the two out")
 	}
@@ -40,6 +20,8 @@ func (l *loader) rules(c *Config) {
 		l.proofs(c, listen)
 	}
 	l.certificates(c)
+	l.routing(c)
+	l.oauth(&c.OAuth)
 }
 
 // listener checks what stands in a section of its own.

@@ -37,27 +37,18 @@ func schema(c *Config) []key {
 			{name: "key", flag: "tls-key", accepts: "a PEM file", file: true, set: text(&c.TLS.Key)},
 			choice("min-version", "", &c.TLS.MinVersion, option("1.2", TLS12), option("1.3", TLS13)),
 		}},
-		{name: "upstream", keys: []key{
-			{name: "url", flag: "upstream", accepts: "imap://HOST[:PORT], imaps://HOST[:PORT] or jmap+https://HOST[:PORT]",
-				set: func(s string) error { return setUpstream(&c.Upstream, s) }},
-			choice("tls", "upstream-tls", &c.Upstream.StartTLS, option("auto", false), option("starttls", true)),
-			{name: "ca", flag: "upstream-ca", accepts: "a PEM file", file: true, set: text(&c.Upstream.CA)},
-			choice("auth", "", &c.Upstream.Bearer, option("basic", false), option("bearer", true)),
-			{name: "server-name", accepts: "the name in the server's certificate", set: text(&c.Upstream.ServerName)},
-			{name: "mailbox", flag: "mailbox", accepts: "the name of a mailbox", set: text(&c.Upstream.Mailbox)},
-			{name: "trash", flag: "trash", accepts: "the name of a mailbox", set: text(&c.Upstream.Trash)},
-			duration("reuse", "", &c.Upstream.Reuse, 0, 10*time.Minute),
-			choice("id", "", &c.Upstream.TellClient, option("none", false), option("client", true)),
-			boolean("proxy-protocol", &c.Upstream.ProxyProtocol),
-		}},
-		choice("delete", "delete", &c.Delete, option("expunge", Expunge), option("trash", Trash),
-			option("hide", Hide), option("refuse", Refuse)),
-		choice("seen", "seen", &c.Seen, option("no", false), option("retr", true)),
+		{name: "upstream", keys: c.single.keys()},
+		upstreams(&c.Upstreams),
+		routes(&c.Routes),
+		{name: "routes-file", accepts: "a file name", file: true, set: text(&c.RoutesFile)},
+		deletePolicy("delete", &c.Delete),
+		seen("seen", &c.Seen),
 		choice("clear-text-login", "clear-text-login", &c.ClearText, option("loopback", false), option("anywhere", true)),
 		{name: "expire", accepts: "never, omit or a number of days", set: func(s string) error { return setExpire(&c.Expire, s) }},
 		{name: "lock", keys: []key{
 			boolean("enabled", &c.Lock.Enabled),
 			duration("wait", "", &c.Lock.Wait, 0, time.Minute),
+			{name: "file", accepts: "a file name", file: true, set: text(&c.Lock.File)},
 		}},
 		{name: "read-ahead", keys: []key{
 			optional(octets, "session", &c.ReadAhead.Session),
@@ -101,6 +92,13 @@ func schema(c *Config) []key {
 				set:  func(s string) error { return addNetwork(&c.Throttle.Exempt, s) }},
 			boolean("count-loopback", &c.Throttle.CountLoopback),
 		}},
+		{name: "transcript", keys: []key{
+			texts("users", "user names", &c.Transcript.Users, nil),
+			{name: "from", accepts: "networks such as 192.0.2.0/24 or 2001:db8::/32",
+				list: func() { c.Transcript.From = nil },
+				set:  func(s string) error { return addNetwork(&c.Transcript.From, s) }},
+		}},
+		oauthKey(&c.OAuth),
 		accountsKey(&c.Accounts),
 	}
 }
@@ -126,6 +124,24 @@ func FlagNames() []string {
 			out = append(out, k.flag)
 		}
 	})
+	return out
+}
+
+// Names lists every section and every key of the file, with its full name such as
+// limits.idle-time.
+func Names() []string {
+	var out []string
+	var add func(ks []key, prefix string)
+	add = func(ks []key, prefix string) {
+		for _, k := range ks {
+			out = append(out, prefix+k.name)
+			add(k.keys, prefix+k.name+".")
+			if k.item != nil {
+				add(k.item(), prefix+k.name+".")
+			}
+		}
+	}
+	add(schema(new(Config)), "")
 	return out
 }
 

@@ -26,6 +26,32 @@ func text(to *string) func(string) error {
 	}
 }
 
+// name is the key of a name that other parts of the file, logs and metrics use.
+func name(to *string) key {
+	const most = 64
+	return key{name: "name", accepts: "1 to 64 letters, digits, dots, dashes and underscores", set: func(s string) error {
+		if s == "" || len(s) > most || strings.ContainsFunc(s, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_", r)
+		}) {
+			return errValue
+		}
+		*to = s
+		return nil
+	}}
+}
+
+// texts is a key that accepts a list of texts.
+func texts(name, accepts string, to *[]string, legal func(string) bool) key {
+	return key{name: name, accepts: accepts, list: func() { *to = nil }, set: func(s string) error {
+		var one string
+		if err := text(&one)(s); err != nil || legal != nil && !legal(s) {
+			return errValue
+		}
+		*to = append(*to, one)
+		return nil
+	}}
+}
+
 // An alternative is one accepted word and what it means.
 type alternative[T any] struct {
 	word  string

@@ -12,6 +12,10 @@ func engine() []Mutant {
 	return []Mutant{
 		one("terminator_on_a_read_error", "a terminator stands only behind the whole of a message", pop3, pop3+"retrieve.go",
 			"\t\tif err != nil {\n\t\t\treturn s.broken(out, EndUpstreamLost, err)\n\t\t}", "\t\tif err != nil {\n\t\t\tbreak\n\t\t}"),
+		one("a_transcript_shows_arguments", "a transcript holds no password", pop3, pop3+"transcript.go",
+			"\tcase len(c.Rest) > 0:\n\t\ttext = verb + \" (hidden)\"", "\tcase len(c.Rest) > 0:\n\t\ttext = verb + \" \" + string(c.Rest)"),
+		one("a_transcript_shows_a_mechanism_that_is_none", "a transcript holds no password", pop3, pop3+"transcript.go",
+			"&& mechanismIsKnown(a.mechanism)", ""),
 		one("short_body_is_whole", "a message that is shorter than announced is cut off", pop3, pop3+"retrieve.go",
 			"announced >= 0 && taken != announced", "announced < -1 && taken != announced"),
 		one("what_was_not_taken_may_be_deleted", "a message that the client did not take is not deleted by what it sent behind", pop3, pop3+"retrieve.go",

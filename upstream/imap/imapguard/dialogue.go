@@ -26,6 +26,7 @@ func (c *Conn) ReadLine() ([]byte, error) {
 		return nil, violation("endless responses before login")
 	}
 	line = trimLineEnd(line)
+	c.heard(line)
 	if st, ok := parseStatus(line); ok {
 		c.note(st, line)
 	}
@@ -63,5 +64,6 @@ func (c *Conn) StartTLS(ctx context.Context, config *tls.Config) error {
 // is no capability, and left out.
 func (c *Conn) Handover(capabilities []string) {
 	names := slices.DeleteFunc(slices.Clone(capabilities), func(s string) bool { return !isAtom(s) })
+	c.over.Store(true)
 	c.scan.out = []byte("* PREAUTH [CAPABILITY " + strings.Join(names, " ") + "] ready\r\n")
 }

@@ -17,7 +17,7 @@ const (
 	kindESearch             // ESEARCH
 	kindBody                // FETCH of the awaited body
 	kindExists              // EXISTS
-	kindData                // LIST
+	kindData                // LIST, NAMESPACE
 )
 
 type response struct {
@@ -70,7 +70,7 @@ func classify(piece []byte, expect *Expect) response {
 		return response{kind: kindESearch, structured: true}
 	case equalFold(word, "FLAGS"):
 		return response{kind: kindFlags, pass: true}
-	case equalFold(word, "LIST"):
+	case equalFold(word, "LIST"), equalFold(word, "NAMESPACE"):
 		return response{kind: kindData, pass: true, structured: true}
 	}
 	return response{structured: true}

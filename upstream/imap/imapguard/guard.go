@@ -2,7 +2,6 @@ package imapguard
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -111,6 +110,8 @@ type Conn struct {
 	secrets [][]byte // beginnings of what no status text may repeat
 
 	expect atomic.Pointer[Expect]
+	tell   atomic.Pointer[func(from, text string)] // nil for nobody
+	over   atomic.Bool                             // the dialogue, by Handover
 	budget atomic.Int64
 
 	scan scanner // the reader's own
@@ -278,13 +279,11 @@ func (c *Conn) Withhold(secrets ...string) {
 // note keeps a status, which was read from line.
 func (c *Conn) note(s Status, line []byte) {
 	const maxCodes = 32
+	if c.repeats(line) {
+		s.Text = "(the text repeats the credentials)"
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, secret := range c.secrets {
-		if bytes.Contains(line, secret) {
-			s.Text = "(the text repeats the credentials)"
-		}
-	}
 	if s.Code != "" && len(c.codes) < maxCodes {
 		c.codes = append(c.codes, s.Code)
 	}
@@ -299,6 +298,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	conn, progress := c.conn, c.lim.Progress
 	c.mu.Unlock()
 	c.sure(conn.SetWriteDeadline(time.Now().Add(progress)))
+	if c.over.Load() {
+		c.saidLines(p)
+	}
 	return conn.Write(p)
 }
 

@@ -81,6 +81,7 @@ func (c *Conn) next() error {
 		}
 		s.inside, s.octets, s.bodies, s.syntax, s.search = true, 0, 0, syntax{}, searchTap{}
 		s.resp = classify(piece, expect)
+		c.heardPiece(piece)
 	}
 	s.octets += len(piece)
 	if s.resp.kind != kindSearch && s.resp.kind != kindESearch && s.octets > c.lim.Line {
@@ -176,6 +177,7 @@ func behindName(piece []byte, first bool) []byte {
 // enterLiteral decides about a literal of n octets.
 func (c *Conn) enterLiteral(n int64) error {
 	s := &c.scan
+	c.heardLiteral(n)
 	if s.resp.pass && s.resp.kind == kindBody && s.bodies == 0 {
 		s.bodies++
 		s.literal = n

@@ -10,6 +10,8 @@ import (
 
 const redacted = "[secret]"
 
+func mechanisms() []string { return []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"} }
+
 // redact takes the credentials out of c.Line and returns them.
 func redact(c *Command) (secret string) {
 	switch {
@@ -19,6 +21,9 @@ func redact(c *Command) (secret string) {
 	case c.Verb == "AUTHENTICATE" && len(c.args) == 2:
 		c.Line = fmt.Sprintf("AUTHENTICATE %s %s", c.args[0].text, redacted)
 		return c.args[1].text
+	case c.Verb == "AUTHENTICATE" && len(c.args) == 1 && containsFold(mechanisms(), c.args[0].text):
+		c.Line = "AUTHENTICATE " + c.args[0].text
+		return ""
 	}
 	c.Line = redactLine([]byte(c.Line))
 	return ""
@@ -69,7 +74,7 @@ func (s *session) authenticate(c Command, entry int, over bool) (reply, error) {
 	if !s.proves(user, password) {
 		return no("[AUTHENTICATIONFAILED] authentication failed"), nil
 	}
-	s.user = user
+	s.user = s.srv.owner(user)
 	if s.srv.profile.LoginDropsInput {
 		s.br.Discard(s.br.Buffered())
 	}
@@ -80,11 +85,45 @@ func (s *session) authenticate(c Command, entry int, over bool) (reply, error) {
 	return okay(code + "logged in"), nil
 }
 
+// proves reports whether this is the password of the user, or of the master user
+// behind the separator in its name.
 func (s *session) proves(user, password string) bool {
 	s.srv.mu.Lock()
 	defer s.srv.mu.Unlock()
+	if name, master, ok := strings.Cut(user, MasterSeparator); ok && s.srv.accounts[name] != nil {
+		return s.srv.masters[master] != "" && same(s.srv.masters[master], password)
+	}
 	a := s.srv.accounts[user]
-	return a != nil && subtle.ConstantTimeCompare([]byte(a.password), []byte(password)) == 1
+	return a != nil && same(a.password, password)
+}
+
+// bears reports whether token opens the maildrop of user: one of its own, or a
+// master's, which opens all.
+func (s *session) bears(user, token string) bool {
+	s.srv.mu.Lock()
+	defer s.srv.mu.Unlock()
+	a := s.srv.accounts[user]
+	if a == nil {
+		return false
+	}
+	for _, master := range s.srv.masters {
+		if same(master, token) {
+			return true
+		}
+	}
+	return same(a.password, token)
+}
+
+func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+// owner is the user whose mailboxes a login with this name opens.
+func (s *Server) owner(user string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name, _, ok := strings.Cut(user, MasterSeparator); ok && s.accounts[name] != nil {
+		return name
+	}
+	return user
 }
 
 // sasl runs the exchange; a reply that is not nil ends it without credentials.
@@ -130,10 +169,13 @@ func (s *session) sasl(c Command, entry int) (user, password string, r *reply, e
 	switch mech {
 	case "PLAIN":
 		p := strings.Split(string(first), "\x00")
-		if len(p) != 3 || p[0] != "" && p[0] != p[1] {
+		if len(p) != 3 {
 			return stop(no("[AUTHORIZATIONFAILED] bad PLAIN message"))
 		}
 		secret(p[2])
+		if p[0] != "" && p[0] != p[1] {
+			return p[0] + MasterSeparator + p[1], p[2], nil, nil
+		}
 		return p[1], p[2], nil, nil
 	case "LOGIN":
 		second, ok, err := step("Password:")
@@ -143,18 +185,45 @@ func (s *session) sasl(c Command, entry int) (user, password string, r *reply, e
 		secret(string(second))
 		return string(first), string(second), nil, nil
 	}
-	// XOAUTH2: "user=" user ^A "auth=Bearer " token ^A ^A. A refusal comes as a
-	// challenge, which the client answers with an empty line before the NO.
-	u, rest, _ := strings.Cut(strings.TrimPrefix(string(first), "user="), "\x01")
-	token := strings.TrimSuffix(strings.TrimPrefix(rest, "auth=Bearer "), "\x01\x01")
-	secret(token)
-	if s.proves(u, token) {
-		return u, token, nil, nil
+	u, token, ok := bearerMessage(mech, string(first))
+	if !ok {
+		return stop(bad("bad " + mech + " message"))
 	}
-	if _, ok, err := step(`{"status":"401","schemes":"bearer","scope":"mail"}`); err != nil || !ok {
+	secret(token)
+	if s.bears(u, token) {
+		s.srv.mu.Lock()
+		defer s.srv.mu.Unlock()
+		return u, s.srv.accounts[u].password, nil, nil
+	}
+	// A refusal comes as a challenge, which the client answers before the NO: with
+	// nothing under XOAUTH2, with ^A under OAUTHBEARER (RFC 7628 section 3.2.3).
+	end, ok, err := step(`{"status":"401","schemes":"bearer","scope":"mail"}`)
+	if want := map[string]string{"OAUTHBEARER": "\x01"}[mech]; err != nil || !ok || string(end) != want {
 		return "", "", &cancelled, err
 	}
 	return stop(no("[AUTHENTICATIONFAILED] authentication failed"))
+}
+
+// bearerMessage reads the user and the token of XOAUTH2 ("user=" user ^A "auth=Bearer "
+// token ^A ^A) and OAUTHBEARER (RFC 7628 section 3.1).
+func bearerMessage(mech, text string) (user, token string, ok bool) {
+	fields := strings.Split(text, "\x01")
+	if len(fields) < 4 || fields[len(fields)-1] != "" || fields[len(fields)-2] != "" {
+		return "", "", false
+	}
+	if mech == "XOAUTH2" {
+		user, ok = strings.CutPrefix(fields[0], "user=")
+	} else {
+		user, ok = strings.CutPrefix(fields[0], "n,a=")
+		user, ok = strings.TrimSuffix(user, ","), ok && strings.HasSuffix(user, ",")
+		user = strings.NewReplacer("=2C", ",", "=3D", "=").Replace(user)
+	}
+	for _, f := range fields[1:] {
+		if t, is := strings.CutPrefix(f, "auth=Bearer "); is {
+			token = t
+		}
+	}
+	return user, token, ok
 }
 
 // capabilities is the list that is true in this state.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Body holds the octets of a message. strings.Reader, bytes.Reader and
@@ -32,6 +33,7 @@ type message struct {
 	size   int64
 	body   Body
 	modseq uint64
+	date   time.Time // INTERNALDATE
 }
 
 func (m *message) view() Message {
@@ -69,7 +71,7 @@ func (b *mailbox) note(conn int, m Mutation) {
 
 func (b *mailbox) append(conn int, body Body, size int64, flags []string, from *Place) *message {
 	b.modseq++
-	m := &message{uid: b.uidNext, flags: slices.Clone(flags), size: size, body: body, modseq: b.modseq}
+	m := &message{uid: b.uidNext, flags: slices.Clone(flags), size: size, body: body, modseq: b.modseq, date: time.Now()}
 	b.uidNext++
 	b.messages = append(b.messages, m)
 	b.note(conn, Mutation{Change: Appended, UID: m.uid, Flags: slices.Clone(flags), Body: body, Size: size, From: from})
@@ -145,6 +147,16 @@ func (m *Mailbox) AppendBody(body Body, size int64, flags ...string) uint32 {
 	m.srv.mu.Lock()
 	defer m.srv.mu.Unlock()
 	return m.box().append(0, body, size, flags, nil).uid
+}
+
+// SetDate changes the time of receipt (INTERNALDATE) of one message, if it is
+// there. It is that of the Append.
+func (m *Mailbox) SetDate(uid uint32, date time.Time) {
+	m.srv.mu.Lock()
+	defer m.srv.mu.Unlock()
+	if msg := m.box().get(uid); msg != nil {
+		msg.date = date
+	}
 }
 
 // Expunge removes messages; UIDs that are not there are passed over.

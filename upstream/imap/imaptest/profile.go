@@ -19,13 +19,16 @@ type Profile struct {
 	ShortCaps bool
 	// GreetingCaps puts the capabilities into the greeting.
 	GreetingCaps bool
-	// Auth are the mechanisms of AUTHENTICATE: PLAIN, LOGIN, XOAUTH2.
+	// Auth are the mechanisms of AUTHENTICATE: PLAIN, LOGIN, XOAUTH2, OAUTHBEARER.
 	Auth []string
 	// LoginDisabled refuses LOGIN, and says so, until TLS is on.
 	LoginDisabled bool
 	// LoginDropsInput loses what was received behind LOGIN or AUTHENTICATE, as
 	// Courier does.
 	LoginDropsInput bool
+
+	Separator string // of the levels of mailbox names; "" is "/"
+	Namespace string // what the names of the user's mailboxes begin with, INBOX aside: "INBOX."
 
 	ReadOnly       bool     // SELECT answers [READ-ONLY] and stores nothing
 	ExamineNO      bool     // STORE in a read-only mailbox answers NO; else OK and nothing
@@ -89,6 +92,8 @@ func Courier() Profile {
 		Caps:            []string{"UIDPLUS", "CHILDREN", "NAMESPACE", "ID", "ENABLE"},
 		GreetingCaps:    true,
 		LoginDropsInput: true,
+		Separator:       ".",
+		Namespace:       "INBOX.",
 		Dialect:         Dialect{Gone: GoneMadeUp},
 	}
 }
@@ -127,6 +132,13 @@ func (p Profile) permanentFlags() []string {
 		return p.PermanentFlags
 	}
 	return append(systemFlags(), `\*`)
+}
+
+func (p Profile) separator() string {
+	if p.Separator == "" {
+		return "/"
+	}
+	return p.Separator
 }
 
 func (p Profile) maxLine() int {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A criterion tells whether a message matches; number is its sequence number.
@@ -124,7 +125,7 @@ func (s *session) key(args []arg) (criterion, []arg, error) {
 		return flag(`\`+name, true), rest, nil
 	case "UNANSWERED", "UNFLAGGED", "UNDELETED", "UNSEEN", "UNDRAFT":
 		return flag(`\`+name[2:], false), rest, nil
-	case "KEYWORD", "UNKEYWORD", "UID", "NOT":
+	case "KEYWORD", "UNKEYWORD", "UID", "NOT", "SINCE":
 		if len(rest) == 0 {
 			return nil, nil, fmt.Errorf("%s wants an argument", name)
 		}
@@ -132,6 +133,9 @@ func (s *session) key(args []arg) (criterion, []arg, error) {
 	switch name {
 	case "KEYWORD", "UNKEYWORD":
 		return flag(rest[0].text, name == "KEYWORD"), rest[1:], nil
+	case "SINCE": // the date alone, in whatever zone (RFC 3501 section 6.4.4)
+		since, err := time.Parse("2-Jan-2006", rest[0].text)
+		return func(_ uint32, m *message) bool { return m.date.Format(time.DateOnly) >= since.Format(time.DateOnly) }, rest[1:], err
 	case "NOT":
 		c, after, err := s.key(rest)
 		return func(n uint32, m *message) bool { return !c(n, m) }, after, err

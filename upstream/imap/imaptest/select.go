@@ -83,7 +83,7 @@ func (s *session) list(c Command) (reply, error) {
 		patterns = args[1].list
 	}
 	if len(patterns) == 1 && patterns[0].text == "" {
-		s.untagged(`* LIST (\Noselect) "/" ""`)
+		s.untagged(`* LIST (\Noselect) %s ""`, quote(s.srv.profile.separator()))
 		return okay("list completed"), nil
 	}
 	s.srv.mu.Lock()
@@ -95,7 +95,7 @@ func (s *session) list(c Command) (reply, error) {
 			continue
 		}
 		attrs = append([]string{`\HasNoChildren`}, attrs...)
-		lines = append(lines, fmt.Sprintf(`* LIST %s "/" %s`, flagList(attrs), quote(name)))
+		lines = append(lines, fmt.Sprintf(`* LIST %s %s %s`, flagList(attrs), quote(s.srv.profile.separator()), quote(name)))
 	}
 	s.srv.mu.Unlock()
 	for _, line := range lines {
@@ -127,7 +127,8 @@ func quote(s string) string {
 }
 
 func (s *session) namespace(Command) (reply, error) {
-	s.untagged(`* NAMESPACE (("" "/")) NIL NIL`)
+	p := s.srv.profile
+	s.untagged(`* NAMESPACE ((%s %s)) NIL ((%s %[2]s))`, quote(p.Namespace), quote(p.separator()), quote("#shared"+p.separator()))
 	return okay("namespace completed"), nil
 }
 

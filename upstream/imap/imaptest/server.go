@@ -31,7 +31,8 @@ type Server struct {
 
 	mu       sync.Mutex // guards what follows, and every mailbox
 	accounts map[string]*account
-	open     int // connections with a session
+	masters  map[string]string // names and passwords
+	open     int               // connections with a session
 }
 
 type account struct {
@@ -63,10 +64,21 @@ func User(name, password string) Option {
 	return func(s *Server) { s.addUser(name, password) }
 }
 
+// MasterSeparator makes one login name of a user and a master user, in this
+// order, as Dovecot has it.
+const MasterSeparator = "*"
+
+// Master adds a master user, who has no mailbox: with its password it logs in for
+// any other user, by the authorization identity of PLAIN or by MasterSeparator. As
+// a token it opens the maildrop of any user too.
+func Master(name, password string) Option {
+	return func(s *Server) { s.masters[name] = password }
+}
+
 // New starts a server with one account, DefaultUser, which has an empty INBOX.
 func New(t testing.TB, p Profile, opts ...Option) *Server {
 	t.Helper()
-	s := &Server{profile: p, journal: &Journal{}, accounts: map[string]*account{}}
+	s := &Server{profile: p, journal: &Journal{}, accounts: map[string]*account{}, masters: map[string]string{}}
 	s.addUser(DefaultUser, DefaultPassword)
 	for _, o := range opts {
 		o(s)

@@ -58,7 +58,7 @@ func TestList(t *testing.T) {
 	w.expect(`LIST "" "*" RETURN (SPECIAL-USE)`, "OK", inbox, trash, odd)
 	w.expect(`LIST (SPECIAL-USE) "" (INBOX Trash)`, "OK", trash)
 	w.expect(`LIST "" ""`, "OK", `* LIST (\Noselect) "/" ""`)
-	w.expect("NAMESPACE", "OK", `* NAMESPACE (("" "/")) NIL NIL`)
+	w.expect("NAMESPACE", "OK", `* NAMESPACE (("" "/")) NIL (("#shared/" "/"))`)
 }
 
 func TestFetch(t *testing.T) {

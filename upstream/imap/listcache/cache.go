@@ -2,8 +2,10 @@ package listcache
 
 import (
 	"container/list"
+	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,9 +28,13 @@ const refile = 24 * time.Hour
 // for concurrent use. A nil Cache holds nothing.
 type Cache struct {
 	max  int64
-	file *file // nil without
+	file atomic.Pointer[file] // nil without, and as long as another process has it
+
+	stop  chan struct{}  // closed by Close
+	later sync.WaitGroup // waits for the file
 
 	mu      sync.Mutex
+	closed  bool
 	used    int64
 	entries map[Key]*list.Element // of *entry
 	order   *list.List            // the one used last in front
@@ -41,7 +47,9 @@ type entry struct {
 }
 
 // New makes a cache, and opens its file if one is named. An error says what to
-// do about the file.
+// do about the file. One that another process has is no error: while an old and a
+// new gateway run side by side the new one has its lists in memory, and takes the
+// file as soon as it is free.
 func New(o Options) (*Cache, error) {
 	if o.Memory <= 0 {
 		o.Memory = 64 << 20
@@ -52,14 +60,43 @@ func New(o Options) (*Cache, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{max: o.Memory, entries: map[Key]*list.Element{}, order: list.New()}
-	if o.File != "" {
-		var err error
-		if c.file, err = openFile(o.File, o.FileOctets, o.Logger); err != nil {
-			return nil, err
+	c := &Cache{max: o.Memory, entries: map[Key]*list.Element{}, order: list.New(), stop: make(chan struct{})}
+	if o.File == "" {
+		return c, nil
+	}
+	f, err := openFile(o.File, o.FileOctets, o.Logger)
+	switch {
+	case errors.Is(err, errInUse):
+		o.Logger.Warn("the cache file is in use by another process: the lists are in memory alone until it is free", "op", "cache", "file", o.File)
+		c.later.Go(func() { c.await(o) })
+	case err != nil:
+		return nil, err
+	}
+	c.file.Store(f)
+	return c, nil
+}
+
+// await opens the file once another process has let it go.
+func (c *Cache) await(o Options) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-c.stop:
+			return
+		}
+		f, err := openFile(o.File, o.FileOctets, o.Logger)
+		switch {
+		case err == nil:
+			c.file.Store(f) // Close waits for this
+			o.Logger.Info("the cache file is free and in use", "op", "cache", "file", o.File)
+			return
+		case !errors.Is(err, errInUse):
+			o.Logger.Error("the cache file is not used", "op", "cache", "err", err)
+			return
 		}
 	}
-	return c, nil
 }
 
 // Get returns the list of a mailbox, or nil. Without it in memory it is looked
@@ -68,10 +105,11 @@ func (c *Cache) Get(k Key) *List {
 	if c == nil {
 		return nil
 	}
-	if l := c.fromMemory(k); l != nil || c.file == nil {
+	f := c.file.Load()
+	if l := c.fromMemory(k); l != nil || f == nil {
 		return l
 	}
-	l := c.file.get(k)
+	l := f.get(k)
 	if l == nil {
 		return nil
 	}
@@ -93,9 +131,9 @@ func (c *Cache) fromMemory(k Key) *List {
 	}
 	c.order.MoveToFront(at)
 	e := at.Value.(*entry)
-	if c.file != nil && time.Since(e.filed) > refile {
+	if f := c.file.Load(); f != nil && time.Since(e.filed) > refile {
 		e.filed = time.Now()
-		c.file.put(k, e.list)
+		f.put(k, e.list)
 	}
 	return e.list
 }
@@ -111,8 +149,8 @@ func (c *Cache) Put(k Key, l *List) {
 	defer c.mu.Unlock()
 	c.forget(k)
 	c.keep(k, l, time.Now())
-	if c.file != nil {
-		c.file.put(k, l)
+	if f := c.file.Load(); f != nil {
+		f.put(k, l)
 	}
 }
 
@@ -124,18 +162,28 @@ func (c *Cache) Drop(k Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forget(k)
-	if c.file != nil {
-		c.file.put(k, nil)
+	if f := c.file.Load(); f != nil {
+		f.put(k, nil)
 	}
 }
 
 // Close writes to the file what is to be written, and closes it. The cache goes
-// on in memory.
+// on in memory. It may be called more than once.
 func (c *Cache) Close() error {
-	if c == nil || c.file == nil {
+	if c == nil {
 		return nil
 	}
-	return c.file.close()
+	c.mu.Lock()
+	if !c.closed {
+		c.closed = true
+		close(c.stop)
+	}
+	c.mu.Unlock()
+	c.later.Wait()
+	if f := c.file.Load(); f != nil {
+		return f.close()
+	}
+	return nil
 }
 
 // keep adds an entry, and takes out those that were not used for the longest

@@ -35,6 +35,7 @@ const ageOctets = 8
 var (
 	errForeign = errors.New("it holds something else")
 	errDamaged = errors.New("it is damaged")
+	errInUse   = errors.New("it is in use by another process")
 )
 
 // file is the part of the cache that survives a restart. Logins read it; one
@@ -85,7 +86,7 @@ func openFile(path string, max int64, log *slog.Logger) (*file, error) {
 // explain says what to do about a file that did not open.
 func explain(path string, err error) error {
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return fmt.Errorf("the cache file %s is in use by another process; give each process a file of its own", path)
+		return errInUse
 	}
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("the cache file cannot be opened: %w", err)

@@ -3,6 +3,7 @@ package listcache_test
 import (
 	"bytes"
 	"encoding/hex"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -350,13 +351,10 @@ func TestAFileThatCannotBeUsedIsAnErrorThatSaysWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken := filepath.Join(dir, "taken")
-	newCache(t, listcache.Options{File: taken})
 	for _, tt := range []struct{ name, file, want string }{
 		{"no_database", file("text", bytes.Repeat([]byte("text\n"), 9000)), "delete it"},
 		{"short", file("short", []byte("text\n")), "delete it"},
 		{"of_something_else", foreign, "holds something else"},
-		{"in_use", taken, "in use by another process"},
 		{"no_folder", filepath.Join(dir, "none", "lists"), "no such file"},
 		{"a_folder", dir, "is a directory"},
 	} {
@@ -374,5 +372,50 @@ func TestAFileThatCannotBeUsedIsAnErrorThatSaysWhatToDo(t *testing.T) {
 				t.Error("the file was changed")
 			}
 		})
+	}
+}
+
+// logged is a log that tells each message.
+type logged chan string
+
+func (l logged) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
+// While another process has the file the lists are in memory, and then in the
+// file.
+func TestAFileInUseIsTakenWhenItIsFree(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "lists")
+	old := newCache(t, listcache.Options{File: name})
+	old.Put(key(1), list(3, 1))
+	log := make(logged, 10)
+	young := newCache(t, listcache.Options{File: name, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if said := <-log; !strings.Contains(said, "in use by another process") || !strings.Contains(said, name) {
+		t.Errorf("the log says %q", said)
+	}
+	young.Put(key(2), list(2, 2))
+	if young.Get(key(1)) != nil || young.Get(key(2)) == nil {
+		t.Error("it does not work in memory")
+	}
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if said := <-log; !strings.Contains(said, "free and in use") {
+		t.Errorf("the log says %q", said)
+	}
+	if young.Get(key(1)) == nil {
+		t.Error("what the other process wrote is not known")
+	}
+}
+
+func TestCloseEndsTheWaitForTheFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "lists")
+	newCache(t, listcache.Options{File: name})
+	young := newCache(t, listcache.Options{File: name})
+	for range 2 {
+		if err := young.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -60,8 +60,8 @@ func (s *Server) deliver(body []byte, received time.Time, mailboxes ...string) s
 	for _, m := range mailboxes {
 		e.Mailboxes[m] = true
 	}
+	s.changed(e.ID)
 	s.emails[e.ID] = e
-	s.state++
 	return e.ID
 }
 
@@ -69,16 +69,44 @@ func (s *Server) deliver(body []byte, received time.Time, mailboxes ...string) s
 func (s *Server) Destroy(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.changed(id)
 	delete(s.emails, id)
-	s.state++
 }
 
 // Put sets whether a message is in a mailbox, as another client.
 func (s *Server) Put(id, mailbox string, in bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.changed(id)
 	set(s.emails[id].Mailboxes, mailbox, in)
+}
+
+// Mark sets whether a message has a keyword, as another client.
+func (s *Server) Mark(id, keyword string, on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed(id)
+	set(s.emails[id].Keywords, keyword, on)
+}
+
+// Forget makes the server forget what changed so far.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.history, s.forgotten = nil, s.state
+}
+
+// A change of the account, by the state that it began.
+type change struct {
+	state int
+	id    string
+	new   bool // the message was not there before
+}
+
+// changed notes that a message is about to change.
+func (s *Server) changed(id string) {
 	s.state++
+	s.history = append(s.history, change{s.state, id, s.emails[id] == nil})
 }
 
 // Touch changes the state of the account and nothing else.

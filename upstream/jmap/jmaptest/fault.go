@@ -120,6 +120,8 @@ func (s *Server) faultFor(r Request) *Fault {
 	s.mu.Lock()
 	hooks := s.hooks
 	s.mu.Unlock()
+	s.hooking.Lock() // requests come at the same time, and hooks count
+	defer s.hooking.Unlock()
 	for _, h := range hooks {
 		if f := h(r); f != nil {
 			return f

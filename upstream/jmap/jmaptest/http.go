@@ -122,7 +122,7 @@ func (s *Server) session() map[string]any {
 		"capabilities": map[string]any{
 			"urn:ietf:params:jmap:core": map[string]any{
 				"maxSizeUpload": 1 << 20, "maxConcurrentUpload": 5, "maxSizeRequest": or(s.o.MaxRequest, 10<<20),
-				"maxConcurrentRequests": 5, "maxCallsInRequest": or(s.o.MaxCalls, 50),
+				"maxConcurrentRequests": or(s.o.MaxConcurrent, 5), "maxCallsInRequest": or(s.o.MaxCalls, 50),
 				"maxObjectsInGet": or(s.o.MaxGet, 4096), "maxObjectsInSet": or(s.o.MaxSet, 4096), "collationAlgorithms": []string{},
 			},
 			"urn:ietf:params:jmap:mail": map[string]any{},
@@ -150,7 +150,10 @@ func (s *Server) download(r Request) answer {
 		if e.Blob != r.Blob {
 			continue
 		}
-		a := answer{http.StatusOK, http.Header{"Content-Type": {"message/rfc822"}}, e.Body}
+		a := answer{http.StatusOK, http.Header{"Content-Type": {"message/rfc822"}, "Accept-Ranges": {"none"}}, e.Body}
+		if s.o.Ranges {
+			a.header.Set("Accept-Ranges", "bytes")
+		}
 		if from, to, ok := byteRange(r.HTTP.Header.Get("Range"), len(e.Body)); ok && s.o.Ranges {
 			a.status, a.body = http.StatusPartialContent, e.Body[from:to]
 			a.header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to-1, len(e.Body)))

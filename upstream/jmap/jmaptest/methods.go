@@ -58,11 +58,12 @@ func requestError(kind, limit string) answer {
 func (s *Server) execute(name string, args map[string]any, before map[string]Reply) Reply {
 	if ref, ok := args["#ids"].(map[string]any); ok { // RFC 8620 section 3.7
 		r, ok := before[fmt.Sprint(ref["resultOf"])]
-		if !ok || r.Name != ref["name"] || ref["path"] != "/ids" {
+		path, _ := ref["path"].(string)
+		if !ok || r.Name != ref["name"] || !slices.Contains([]string{"/ids", "/created", "/updated"}, path) {
 			return *Problem("invalidResultReference")
 		}
 		var ids []any
-		for _, id := range r.Args.(map[string]any)["ids"].([]string) {
+		for _, id := range r.Args.(map[string]any)[path[1:]].([]string) {
 			ids = append(ids, id)
 		}
 		delete(args, "#ids")
@@ -91,6 +92,8 @@ func (s *Server) execute(name string, args map[string]any, before map[string]Rep
 		out = s.mailboxGet()
 	case "Email/query":
 		out, problem = s.emailQuery(args)
+	case "Email/changes":
+		out, problem = s.emailChanges(args)
 	case "Email/get":
 		out, problem = s.emailGet(args)
 	case "Email/set":
@@ -149,6 +152,9 @@ func (s *Server) emailQuery(args map[string]any) (map[string]any, string) {
 		}
 		from = max(at+number(args["anchorOffset"], 0), 0)
 	}
+	if from < 0 { // counted from the end
+		from = max(len(all)+from, 0)
+	}
 	from = min(from, len(all))
 	n := number(args["limit"], len(all))
 	out := map[string]any{"accountId": Account, "queryState": s.stateText(), "canCalculateChanges": false, "position": from, "total": len(all)}
@@ -157,6 +163,37 @@ func (s *Server) emailQuery(args map[string]any) (map[string]any, string) {
 		out["limit"] = n
 	}
 	out["ids"] = append([]string{}, all[from:min(from+n, len(all))]...)
+	return out, ""
+}
+
+// emailChanges tells what changed since a state (RFC 8620 section 5.2).
+func (s *Server) emailChanges(args map[string]any) (map[string]any, string) {
+	var since int
+	if _, err := fmt.Sscanf(fmt.Sprint(args["sinceState"]), "s%d", &since); err != nil || since < s.forgotten || since > s.state {
+		return nil, "cannotCalculateChanges"
+	}
+	created, updated, destroyed := []string{}, []string{}, []string{}
+	seen := map[string]bool{}
+	out := map[string]any{"accountId": Account, "oldState": args["sinceState"], "newState": s.stateText(), "hasMoreChanges": false}
+	for _, c := range s.history {
+		if c.state <= since || seen[c.id] {
+			continue
+		}
+		if len(created)+len(updated)+len(destroyed) == number(args["maxChanges"], 1<<30) {
+			out["hasMoreChanges"], out["newState"] = true, fmt.Sprintf("s%d", c.state-1)
+			break
+		}
+		seen[c.id] = true
+		switch _, is := s.emails[c.id]; {
+		case c.new && is:
+			created = append(created, c.id)
+		case is:
+			updated = append(updated, c.id)
+		case !c.new:
+			destroyed = append(destroyed, c.id)
+		}
+	}
+	out["created"], out["updated"], out["destroyed"] = created, updated, destroyed
 	return out, ""
 }
 
@@ -223,8 +260,8 @@ func (s *Server) emailSet(args map[string]any) (map[string]any, string) {
 		}
 		if s.emails[id] != nil {
 			s.note("destroy", id)
+			s.changed(id)
 			delete(s.emails, id)
-			s.state++
 		}
 		destroyed = append(destroyed, id)
 	}
@@ -263,9 +300,9 @@ func (s *Server) patch(id string, patch map[string]any) string {
 	if len(boxes) == 0 {
 		return "invalidProperties"
 	}
+	s.changed(id)
 	e.Mailboxes, e.Keywords = boxes, keywords
 	text, _ := json.Marshal(patch)
 	s.note("update", id+" "+string(text))
-	s.state++
 	return ""
 }

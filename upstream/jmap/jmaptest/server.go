@@ -31,7 +31,7 @@ type Options struct {
 	QueryMax int         // ids in an answer to Email/query at most; 0: as many as are asked for
 
 	// The limits that the session resource tells; 0 takes a value of its own.
-	MaxGet, MaxSet, MaxCalls, MaxRequest int
+	MaxGet, MaxSet, MaxCalls, MaxRequest, MaxConcurrent int
 
 	// ID makes the id of message n, from 1; nil for the form of Cyrus.
 	ID func(n int) string
@@ -53,6 +53,8 @@ type Server struct {
 	stopped chan struct{}
 	served  chan struct{}
 
+	hooking sync.Mutex // while hooks look at a request
+
 	mu        sync.Mutex
 	down      bool
 	conns     map[net.Conn]struct{}
@@ -63,6 +65,8 @@ type Server struct {
 	requests  int
 	journal   []Entry
 	state     int
+	history   []change
+	forgotten int // the state up to which it is forgotten
 	delivered int
 	mailboxes []*Mailbox
 	emails    map[string]*Email

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/popgate/popgate/cmd/internal/config"
+	"github.com/popgate/popgate/metrics"
+	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/imap/listcache"
+	"github.com/popgate/popgate/upstream/route"
+	"github.com/popgate/popgate/upstream/wrap"
+)
+
+// A routing is the table of routes with the stores behind it, and follows the file
+// of routes, if there is one. While that is of no use, the last table stays.
+type routing struct {
+	cfg     config.Config
+	stores  *stores
+	proofs  proofs
+	metrics *metrics.Metrics
+	log     *slog.Logger
+	store   *route.Store
+
+	mu       sync.Mutex // for what follows
+	services []*route.AuthHTTP
+	closed   bool
+
+	// Of the look-out alone.
+	loaded, seen look
+	failure      string // "" while the file is as loaded
+}
+
+// proofs are the steps that need something open.
+type proofs struct {
+	accounts route.Step                   // proves a client by its local account; nil for none
+	grant    func(name string) route.Step // gets an access token; nil where there is no such grant
+}
+
+// newRouting builds the first table.
+func newRouting(cfg config.Config, p proofs, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (*routing, error) {
+	r := &routing{cfg: cfg, proofs: p, stores: newStores(cfg, cache, m, log), metrics: m, log: log}
+	r.seen = r.look() // later than the file was read: a change meanwhile is seen as one
+	r.loaded = r.seen
+	table, services, _, err := r.build(cfg.Routes)
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	r.store, r.services = route.New(table, routeTrace(m)), services
+	m.ConfigLoaded(time.Now())
+	return r, nil
+}
+
+// build makes a table of routes. It opens the stores that are not open yet.
+func (r *routing) build(list []config.Route) (*route.Table, []*route.AuthHTTP, map[place]bool, error) {
+	var rules []route.Route
+	var services []*route.AuthHTTP
+	places := map[place]bool{}
+	fail := func(c config.Route, err error) (*route.Table, []*route.AuthHTTP, map[place]bool, error) {
+		return nil, nil, nil, fmt.Errorf("route %s: %w", c.Name, err)
+	}
+	for _, c := range list {
+		rule, err := c.Rule()
+		if err != nil {
+			return fail(c, err)
+		}
+		for _, p := range placesOf(c, r.cfg.Upstreams) {
+			places[p] = true
+			if _, err := r.stores.at(p); err != nil {
+				return fail(c, err)
+			}
+		}
+		if c.AuthHTTP.Given() {
+			service, err := r.authHTTP(c)
+			if err != nil {
+				return fail(c, err)
+			}
+			services = append(services, service)
+			rule.Store = service
+		} else if rule.Store, err = r.destination(c, c.Upstream, c.Delete); err != nil {
+			return fail(c, err)
+		}
+		if rule.Prove, rule.Steps, err = r.steps(c); err != nil {
+			return fail(c, err)
+		}
+		rules = append(rules, rule)
+	}
+	table, err := route.NewTable(rules...)
+	return table, services, places, err
+}
+
+// steps are how a route proves the client, and with what it logs in then.
+func (r *routing) steps(c config.Route) (prove route.Step, steps []route.Step, err error) {
+	if c.Accounts {
+		if prove = r.proofs.accounts; prove == nil {
+			return nil, nil, errors.New("there are no accounts")
+		}
+	}
+	if c.Master.Given() {
+		steps = append(steps, route.Master(c.Master.User, c.Master.PasswordFile))
+	}
+	if c.PasswordFile != "" {
+		steps = append(steps, route.PasswordFile(c.PasswordFile))
+	}
+	if c.OAuth != "" {
+		token := r.proofs.grant(c.OAuth)
+		if token == nil {
+			return nil, nil, fmt.Errorf("there is no grant %q", c.OAuth)
+		}
+		steps = append(steps, token)
+	}
+	return prove, steps, nil
+}
+
+// destination is the store of a route at an upstream: what it says is checked, and
+// its accounts have the terms of the route.
+func (r *routing) destination(c config.Route, name string, d config.Delete) (upstream.Store, error) {
+	store, err := r.stores.at(newPlace(name, d, c.Trash))
+	if err != nil {
+		return nil, err
+	}
+	return wrap.Terms(wrap.Contract(store), upstream.Terms{ReadOnly: d == config.Refuse, MarkSeen: c.Seen}), nil
+}
+
+// authHTTP is the store of a route whose service is asked. All that it may choose
+// is there before the first login.
+func (r *routing) authHTTP(c config.Route) (*route.AuthHTTP, error) {
+	secure, err := upstreamConfig(config.Upstream{CA: c.AuthHTTP.CA})
+	if err != nil {
+		return nil, err
+	}
+	type choice struct {
+		upstream string
+		delete   config.Delete
+	}
+	choices := map[choice]upstream.Store{}
+	for _, u := range r.cfg.Upstreams {
+		for _, d := range []config.Delete{config.Expunge, config.Trash, config.Hide, config.Refuse} {
+			if choices[choice{u.Name, d}], err = r.destination(c, u.Name, d); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return route.NewAuthHTTP(route.AuthHTTPOptions{
+		URL: c.AuthHTTP.URL, TLS: secure, KeyHeader: c.AuthHTTP.KeyHeader, KeyFile: c.AuthHTTP.KeyFile, Trace: authHTTPTrace(r.metrics),
+		Choose: func(said route.Choice) (upstream.Store, error) {
+			name, err := chosen(said, r.cfg.Upstreams)
+			if err != nil {
+				return nil, err
+			}
+			d := config.Delete(said.Delete)
+			if d == "" {
+				d = c.Delete
+			}
+			if store, ok := choices[choice{name, d}]; ok {
+				return store, nil
+			}
+			return nil, fmt.Errorf("Popgate-Delete is %.40q, which is no deletion policy", said.Delete)
+		},
+	})
+}
+
+// chosen returns the name of the upstream that a reply names: by Popgate-Upstream,
+// or by Auth-Server, which is a name or a host of the configuration. The service
+// may know another port of the host, that of its POP3 server: Auth-Port decides
+// only between upstreams on one host.
+func chosen(said route.Choice, upstreams []config.Upstream) (string, error) {
+	host, port := said.Server, said.Port
+	if h, p, err := net.SplitHostPort(said.Server); err == nil {
+		host, port = h, p
+	}
+	var found []string
+	for _, u := range upstreams {
+		switch {
+		case said.Upstream != "" && u.Name == said.Upstream, said.Upstream == "" && u.Name == said.Server:
+			return u.Name, nil
+		case said.Upstream != "" || host == "" || !strings.EqualFold(u.Host, host):
+		case strconv.Itoa(int(u.Port)) == port:
+			return u.Name, nil
+		default:
+			found = append(found, u.Name)
+		}
+	}
+	switch {
+	case said.Upstream != "":
+		return "", fmt.Errorf("Popgate-Upstream is %.100q, which is no upstream of the configuration", said.Upstream)
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return "", fmt.Errorf("Auth-Server is %.100q, and several upstreams are on that host: name one by Popgate-Upstream", said.Server)
+	}
+	return "", fmt.Errorf("Auth-Server is %.100q, which is no upstream of the configuration", said.Server)
+}
+
+// look is what the system tells of the file.
+func (r *routing) look() (l look) {
+	if r.cfg.RoutesFile != "" {
+		if info, err := os.Stat(r.cfg.RoutesFile); err == nil {
+			l[0] = info
+		}
+	}
+	return l
+}
+
+// poll looks once, and reads what has changed.
+func (r *routing) poll() {
+	last := r.seen
+	r.seen = r.look()
+	switch {
+	case !r.seen.same(last): // it may be half written
+		return
+	case r.seen.same(r.loaded):
+		if r.failure != "" {
+			r.failure = ""
+			r.metrics.ConfigLoaded(time.Now())
+		}
+		return
+	}
+	list, err := r.cfg.ReloadRoutes()
+	if err == nil {
+		err = r.replace(list)
+	}
+	if err != nil {
+		if err.Error() != r.failure { // told once; it is tried again all the same
+			r.failure = err.Error()
+			r.log.Error("the new routes are of no use, the last ones stay", "error", err)
+			r.metrics.ConfigReloadFailed()
+		}
+		return
+	}
+	r.loaded, r.failure = r.seen, ""
+	r.metrics.ConfigLoaded(time.Now())
+	r.log.Info("new routes", "file", r.cfg.RoutesFile, "routes", len(list))
+}
+
+// replace lets new logins take these routes.
+func (r *routing) replace(list []config.Route) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
+	table, services, places, err := r.build(list)
+	if err != nil {
+		return err
+	}
+	r.store.Swap(table)
+	for _, s := range r.services {
+		_ = s.Close() // it has connections that wait, and nothing to say
+	}
+	r.services = services
+	return r.stores.keep(places)
+}
+
+// watch polls until ctx ends.
+func (r *routing) watch(ctx context.Context) {
+	if r.cfg.RoutesFile == "" {
+		return
+	}
+	ticker := time.NewTicker(certificatePoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			r.poll()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// close lets go of the connections that wait for a next session.
+func (r *routing) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	for _, s := range r.services {
+		_ = s.Close()
+	}
+	return r.stores.close()
+}

@@ -1,0 +1,85 @@
+package packages_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"flag"
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write deploy/kubernetes anew")
+
+// built is a file that deploy/package.sh has built; without it the test is skipped.
+func built(t *testing.T, name string) string {
+	t.Helper()
+	files, _ := filepath.Glob(filepath.Join("../../dist", name))
+	if len(files) != 1 {
+		t.Skipf("dist/%s is not there: deploy/package.sh has not run", name)
+	}
+	file, err := filepath.Abs(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// golden compares a text with a file, or writes the file with -update.
+func golden(t *testing.T, file, text string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	old, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(old) != text {
+		t.Errorf("%s is not what the chart renders; go test -run %s -update writes it anew", file, t.Name())
+	}
+}
+
+// certificate writes tls.crt and tls.key into a folder, which it returns.
+func certificate(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "pop.example.net"},
+		DNSNames:     []string{"pop.example.net"},
+		NotBefore:    now.Add(-time.Hour),
+		NotAfter:     now.AddDate(0, 3, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	for name, block := range map[string]*pem.Block{
+		"tls.crt": {Type: "CERTIFICATE", Bytes: der},
+		"tls.key": {Type: "PRIVATE KEY", Bytes: private},
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder
+}
