@@ -89,6 +89,9 @@ func summarize(out io.Writer, file string, cfg config.Config) error {
 	for _, r := range cfg.Routes {
 		fmt.Fprintf(w, "  route\t%s\t%s\n", r.Name, routeWords(r))
 	}
+	if cfg.Accounts.File != "" {
+		fmt.Fprintf(w, "  accounts\t%s\n", cfg.Accounts.File)
+	}
 	if cfg.Metrics != "" {
 		fmt.Fprintf(w, "  metrics\thttp://%s/metrics\n", cfg.Metrics)
 	}
@@ -106,6 +109,15 @@ func clientTLS(l config.Listen, t config.TLS) string {
 	}
 	if l.Legacy.Given() {
 		what += ", TLS 1.0 and up for " + list(l.Legacy.From)
+	}
+	if l.SharedSecrets {
+		what += ", shared secrets"
+	}
+	if l.Bearer {
+		what += ", tokens"
+	}
+	if l.ClientCA != "" {
+		what += ", certificates of clients"
 	}
 	if len(l.Proxies) > 0 {
 		what += ", PROXY protocol from " + list(l.Proxies)

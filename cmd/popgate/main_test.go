@@ -119,7 +119,7 @@ func TestEveryFlagIsThereAndTellsItsDefault(t *testing.T) {
 }
 
 func TestEveryCommandTeachesByExample(t *testing.T) {
-	for _, command := range []string{"serve", "check", "demo"} {
+	for _, command := range []string{"serve", "check", "demo", "passwd"} {
 		_, help, _ := invoke(t, command, "--help")
 		if !strings.Contains(help, "Examples:") || strings.Count(help, "popgate "+command) < 3 {
 			t.Errorf("popgate %s --help:\n%s", command, help)
@@ -129,7 +129,7 @@ func TestEveryCommandTeachesByExample(t *testing.T) {
 
 // The examples of the help texts are right.
 func TestExamplesParse(t *testing.T) {
-	for _, command := range []string{"serve", "check", "demo"} {
+	for _, command := range []string{"serve", "check", "demo", "passwd"} {
 		_, help, _ := invoke(t, command, "--help")
 		var examples []string
 		for line := range strings.Lines(help) {

@@ -29,7 +29,7 @@ type passwdCommand struct {
 
 // Help is shown by --help.
 func (passwdCommand) Help() string {
-	return `On a terminal each secret is asked for twice, and not shown. Else they are read from standard input, a line each, in the order of the options above. All other lines of the file stay as they are. A running gateway reads the new file within seconds.
+	return `On a terminal each secret is asked for twice, and not shown. Else they are read from standard input, a line each, in the order of the options below. All other lines of the file stay as they are. A running gateway reads the new file within seconds.
 
 Examples:
 

@@ -7,6 +7,10 @@
 // Obeyed are RFC 1939, 2449 (CAPA), 2595 (STLS), 1734 and 5034 (AUTH), and 3206
 // (response codes).
 //
+// A client logs in by USER and PASS or AUTH PLAIN and LOGIN; where [Options] says
+// so by APOP, CRAM-MD5 and SCRAM-SHA-256 with a shared secret, by XOAUTH2 and
+// OAUTHBEARER with a token, and by EXTERNAL with a certificate that was verified.
+//
 // Invariants:
 //
 //   - A message is removed only if DELE marked it and a complete QUIT line came
@@ -17,6 +21,10 @@
 //     long as the session lives.
 //   - The terminator of a message is written after the store has confirmed that
 //     the whole of it came. Everything else ends the connection without one.
+//   - The engine lets nobody in: the store is asked after a wrong digest too, with an
+//     empty secret, so that who guesses meets the throttle around it and a user
+//     without a shared secret is like any other.
+//   - No secret crosses the network without TLS, but where [Options] says so.
 //   - Every command has one reply, and no reply repeats octets of the client or
 //     text of the mail service.
 //   - Who waits for the other has sent all: nothing that the client could read

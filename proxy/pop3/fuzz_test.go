@@ -91,6 +91,72 @@ func (r *loginRecorder) Login(_ context.Context, c upstream.Credentials) (upstre
 	return nil, &upstream.Error{Kind: upstream.Refused, Op: "login"}
 }
 
+// FuzzBearer: the token that XOAUTH2 and OAUTHBEARER hand to the store is one of
+// visible characters that stands behind its scheme in the message, and the user one
+// whom the message names.
+func FuzzBearer(f *testing.F) {
+	for _, m := range []string{"user=alice\x01auth=Bearer pw\x01\x01", "n,a=alice,\x01host=h\x01port=1\x01auth=bearer pw\x01\x01", "y,a=a=2Cb=3Dc,\x01auth=BEARER x.y-z\x01\x01",
+		"user=a\x01auth=Bearer a\x01auth=Bearer b\x01\x01", "n,,\x01auth=Bearer pw\x01\x01", "user=\x01auth=Bearer \x01\x01", "n,a==2,\x01auth=Bearer x\x01\x01", "user=a\x01\x01", ""} {
+		f.Add(m, true)
+		f.Add(m, false)
+	}
+	f.Fuzz(func(t *testing.T, message string, older bool) {
+		mechanism := "OAUTHBEARER"
+		if older {
+			mechanism = "XOAUTH2"
+		}
+		r := &loginRecorder{}
+		s, err := pop3.NewServer(pop3.Options{Store: r, Bearer: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := &stream{in: []byte("AUTH " + mechanism + "\r\n" + base64.StdEncoding.EncodeToString([]byte(message)) + "\r\n\r\nQUIT\r\n"), step: 100}
+		s.Serve(t.Context(), conn, pop3.Via{})
+		if len(r.got) > 1 {
+			t.Fatalf("%q asked the store %d times", message, len(r.got))
+		}
+		for _, got := range r.got {
+			user, token, _ := strings.Cut(got, "\x00")
+			quoted := strings.NewReplacer("=", "=3D", ",", "=2C").Replace(user)
+			named := older && strings.HasPrefix(message, "user="+user+"\x01") || !older && strings.Contains(message, ",a="+quoted+",\x01")
+			if !named || user == "" || token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) ||
+				!strings.Contains(strings.ToLower(message), "\x01auth=bearer "+strings.ToLower(token)+"\x01") {
+				t.Fatalf("%q handed over user %q and token %q", message, user, token)
+			}
+		}
+	})
+}
+
+// FuzzDigest: no message of CRAM-MD5 or SCRAM-SHA-256 that was made without the secret
+// hands one to the store, and none makes a fault.
+func FuzzDigest(f *testing.F) {
+	for _, m := range []string{"alice 00000000000000000000000000000000", "alice ", "alice", " ", "n,,n=alice,r=x\nc=biws,r=x,p=AAAA", "y,a=bob,n=alice,r=x\nc=,r=,p=",
+		"n,,n=al=2Cice,r=\n", "p=tls-exporter,,n=alice,r=x\nx", "n,,m=x,n=alice,r=x\n"} {
+		f.Add(m, true)
+		f.Add(m, false)
+	}
+	f.Fuzz(func(t *testing.T, messages string, cram bool) {
+		in := "AUTH SCRAM-SHA-256\r\n"
+		if cram {
+			in = "AUTH CRAM-MD5\r\n"
+		}
+		for m := range strings.SplitSeq(messages, "\n") {
+			in += base64.StdEncoding.EncodeToString([]byte(m)) + "\r\n"
+		}
+		r := &loginRecorder{}
+		s, err := pop3.NewServer(pop3.Options{Store: r, Shared: secrets{"alice": "tanstaaf", "": ""}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Serve(t.Context(), &stream{in: []byte(in + "QUIT\r\n"), step: 100}, pop3.Via{})
+		for _, got := range r.got {
+			if user, secret, _ := strings.Cut(got, "\x00"); secret != "" || user == "" {
+				t.Fatalf("%q handed over %q", messages, got)
+			}
+		}
+	})
+}
+
 // FuzzAuth: what AUTH PLAIN and AUTH LOGIN hand to the store is what the client
 // encoded, whole and in its place, or they hand over nothing.
 func FuzzAuth(f *testing.F) {

@@ -17,6 +17,9 @@ import (
 // arguments does not reach the store. After an Update whose receipt does not
 // balance nothing is certain: everything counts as Kept, and Sent is set.
 //
+// Credentials that no mail service can take stop here, since every store has a
+// Contract around it: what popgate alone can look at was to be replaced on the way.
+//
 // It costs one pass over the list at Open, with 16 octets a message until Open
 // returns, and nothing that grows with the mailbox afterwards.
 func Contract(s upstream.Store) upstream.Store { return &contractStore{s} }

@@ -229,6 +229,33 @@ func TestContractFindsTheCallersFaults(t *testing.T) {
 	}
 }
 
+// What only popgate can look at must not reach a mail service: a shared secret would
+// go there as a password, and a certificate as an empty one.
+func TestContractStopsProofsThatNoMailServiceCanTake(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		proof  upstream.Proof
+		secret string
+		want   upstream.Kind
+		text   string
+	}{
+		{"a_shared_secret", upstream.Shared, "tanstaaf", upstream.Internal, "contract: the client has no password for the mail service"},
+		{"a_digest_that_was_wrong", upstream.Shared, "", upstream.Refused, "the client's digest is wrong"},
+		{"a_certificate", upstream.External, "", upstream.Internal, "contract: the client has no password for the mail service"},
+		{"a_proof_that_nobody_knows", 99, "x", upstream.Internal, "contract: the client has no password for the mail service"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := wrap.Contract(&fake{}).Login(t.Context(), upstream.Credentials{User: "alice", Secret: upstream.NewSecret(tt.secret), Proof: tt.proof})
+			wantError(t, "Login", err, tt.want, tt.text)
+		})
+	}
+	for _, proof := range []upstream.Proof{upstream.Password, upstream.Bearer} {
+		if _, err := wrap.Contract(&fake{}).Login(t.Context(), upstream.Credentials{User: "alice", Secret: upstream.NewSecret("x"), Proof: proof}); err != nil {
+			t.Errorf("Login with proof %d: %v", proof, err)
+		}
+	}
+}
+
 func TestContractFindsCallsOutOfOrder(t *testing.T) {
 	newFake := func() *fake { return &fake{ids: []string{"a", "b"}, octets: -1, read: pieces(io.EOF, "x")} }
 	t.Run("open_twice", func(t *testing.T) {

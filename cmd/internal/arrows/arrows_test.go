@@ -244,6 +244,8 @@ func TestArrowsAreFound(t *testing.T) {
 		{"store_to_the_engine", "./upstream/jmap", "./proxy/pop3/pop3wire", false, "stores_know_no_engine"},
 		{"store_test_to_the_engine", "./upstream/imap/imapguard", "./proxy/pop3", true, "nor_do_their_tests"},
 		{"decorator_to_a_store", "./upstream/wrap", "./upstream/imap", false, "decorators_and_routes_know_no_store"},
+		{"accounts_to_a_store", "./upstream/accounts", "./upstream/imap", false, "decorators_and_routes_know_no_store"},
+		{"engine_to_scram", "./proxy/pop3", "github.com/xdg-go/scram", false, ""},
 		{"route_to_the_guard", "./upstream/route", "./upstream/imap/imapguard", false, "decorators_and_routes_know_no_store"},
 		{"command_to_config", "./cmd/popgate", "./cmd/internal/config", false, ""},
 		{"listeners_to_metrics", "./proxy", "./metrics", true, "metrics_are_joined_by_the_command"},

@@ -12,6 +12,18 @@ type Accounts struct {
 	File string // "" for none: every user is proved by the mail service
 }
 
+// warnings says that others can read secrets.
+func (a Accounts) warnings() []string {
+	if a.File == "" {
+		return nil
+	}
+	local, err := accounts.Open(accounts.Options{File: a.File})
+	if err != nil || !local.Exposed() {
+		return nil
+	}
+	return []string{"accounts.file: " + a.File + " holds secrets that are no hashes, and others than its owner can read it; chmod 600"}
+}
+
 func accountsKey(a *Accounts) key {
 	return key{name: "accounts", keys: []key{
 		{name: "file", accepts: "a file name", file: true, set: text(&a.File)},

@@ -223,5 +223,5 @@ func (c Config) Warnings(now time.Time) []string {
 	if !c.Throttle.Enabled {
 		w = append(w, "throttle.enabled: false lets anybody try passwords as fast as the mail server answers")
 	}
-	return w
+	return append(w, c.Accounts.warnings()...)
 }

@@ -210,6 +210,20 @@ func TestWarnings(t *testing.T) {
 		t.Errorf("Warnings() = %q, want three", got)
 	}
 	c = plain
+	c.Accounts.File, c.Routes = filepath.Join(t.TempDir(), "accounts"), []config.Route{{Name: "everybody", Accounts: true}}
+	if err := os.WriteFile(c.Accounts.File, []byte("alice::shared-secret=x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Warnings(now); len(got) != 0 {
+		t.Errorf("accounts that the owner alone can read warn: %q", got)
+	}
+	if err := os.Chmod(c.Accounts.File, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Warnings(now); len(got) != 1 || !strings.Contains(got[0], "chmod 600") {
+		t.Errorf("secrets that a group can read: %q", got)
+	}
+	c = plain
 	c.TLS = config.TLS{Cert: "testdata/tls/cert.pem", Key: "testdata/tls/key.pem"}
 	if got := c.Warnings(time.Date(2026, time.December, 31, 0, 0, 0, 0, time.UTC)); len(got) != 0 {
 		t.Errorf("a certificate that holds warns: %q", got)

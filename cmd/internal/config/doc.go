@@ -19,6 +19,6 @@
 //     the command line, to the working folder.
 //
 // Limits: a file has at most [MaxFile] octets. No value is a secret: users and
-// passwords come from the POP3 clients. The package reads no environment and
-// keeps no state.
+// passwords come from the POP3 clients, or stand in a file that is named here. The
+// package reads no environment and keeps no state.
 package config
