@@ -38,7 +38,7 @@ func inCopy(t *testing.T, script string, files ...string) string {
 	given := filepath.Join(folder, "given")
 	mustMkdir(t, given)
 	for _, f := range files {
-		copyFile(t, f, filepath.Join(given, filepath.Base(f)), 0o755)
+		copyFile(t, f, filepath.Join(given, filepath.Base(f)), 0o644)
 	}
 	if err := os.WriteFile(filepath.Join(given, "script"), []byte(script), 0o644); err != nil {
 		t.Fatal(err)
