@@ -1,0 +1,59 @@
+package packages_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v4/pkg/strvals"
+	strict "sigs.k8s.io/yaml"
+)
+
+// install is the section of README.md.
+func install(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(text), "\n## Install\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	if !found {
+		t.Fatal("README.md has no section Install")
+	}
+	return section
+}
+
+// TestReadmeValuesAreEnough renders the chart with the values of the command that the
+// README gives.
+func TestReadmeValuesAreEnough(t *testing.T) {
+	values := map[string]any{}
+	for _, set := range regexp.MustCompile(`--set (\S+)`).FindAllStringSubmatch(install(t), -1) {
+		if err := strvals.ParseInto(set[1], values); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := strict.Marshal(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(values) < 3 {
+		t.Errorf("the command sets %v, want the image, the upstream and the certificate", values)
+	}
+	mustRender(t, string(text))
+}
+
+// TestReadmeFilesAreThere: what the README names below deploy is there.
+func TestReadmeFilesAreThere(t *testing.T) {
+	names := regexp.MustCompile(`deploy/[\w./-]*\w`).FindAllString(install(t), -1)
+	if len(names) < 6 {
+		t.Errorf("the README names %q", names)
+	}
+	for _, name := range names {
+		if _, err := os.Stat(filepath.Join("../..", name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
