@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,16 +79,18 @@ func (r jmapRun) play(t *testing.T) (out matrixOutcome) {
 
 func (r jmapRun) inBubble(t *testing.T) (out matrixOutcome) {
 	var mu sync.Mutex
-	var calm atomic.Bool
+	calm := false
 	out.sent = -1
 	s := jmaptest.New(t, r.kind.server)
 	o := jmap.Options{URL: s.URL, Delete: r.kind.policy, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := s.Dial(ctx, network, address)
-		if err != nil || calm.Load() {
-			return conn, err
-		}
+		// A dial may end behind the session that wanted it: nobody cancels it who
+		// waits for it.
 		mu.Lock()
 		defer mu.Unlock()
+		if err != nil || calm {
+			return conn, err
+		}
 		var cut *imaptest.Cut
 		if n := len(out.conns); n < len(r.cuts) {
 			cut = r.cuts[n]
@@ -147,7 +148,9 @@ func (r jmapRun) inBubble(t *testing.T) (out matrixOutcome) {
 	c.close()
 	h.wait()
 	out.took = time.Since(start)
-	calm.Store(true)
+	mu.Lock()
+	calm = true
+	mu.Unlock()
 	for _, c := range out.conns {
 		if !c.Reached() { // it may be kept, and would bring its cut into the next session
 			c.Close()
