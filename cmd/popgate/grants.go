@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -30,7 +31,7 @@ func openGrants(o config.OAuth, m *metrics.Metrics, log *slog.Logger) (*grants, 
 	}
 	var folder *tokenfile.Folder
 	if o.Folder != "" {
-		key, err := o.Key.Read(environmentVariable)
+		key, err := o.Key.Read(os.Getenv)
 		if err != nil {
 			return nil, err
 		}

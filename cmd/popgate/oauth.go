@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -282,6 +281,3 @@ func ago(t, now time.Time) string {
 		return fmt.Sprintf("%d days ago", int(d/(24*time.Hour)))
 	}
 }
-
-// environmentVariable reads one variable, for the key of the token folder.
-func environmentVariable(name string) string { return os.Getenv(name) }

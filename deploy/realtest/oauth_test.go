@@ -70,6 +70,10 @@ func TestOAuth(t *testing.T) {
 			r.run(o, t)
 		})
 	}
+	text, err := os.ReadFile(o.front.log)
+	if err != nil || strings.Contains(string(text), "refresh-") || strings.Contains(string(text), "access-") {
+		t.Errorf("a token is in the log, or %v", err)
+	}
 	for _, subject := range []string{"curl", "fetchmail", "rules"} {
 		report.progress(o.Name, subject)
 	}
