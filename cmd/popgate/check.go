@@ -13,6 +13,7 @@ import (
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/imap/ledger"
 	"github.com/popgate/popgate/upstream/route"
 )
 
@@ -56,7 +57,7 @@ func (c *checkCommand) Run(env environment) error {
 	for _, w := range cfg.Warnings(time.Now()) {
 		fmt.Fprintln(env.stderr, "popgate: warning:", w)
 	}
-	r, err := newRouting(cfg, unproved(), nil, metrics.New(metrics.Build{}, labelSets(cfg)), slog.New(slog.DiscardHandler))
+	r, err := newRouting(cfg, unproved(), nil, new(ledger.Ledger), metrics.New(metrics.Build{}, labelSets(cfg)), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

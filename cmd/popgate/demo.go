@@ -13,18 +13,21 @@ import (
 type demoCommand struct {
 	Once   bool   `help:"End after the session, with exit code 0 if all of it went well and 1 if not."`
 	Listen string `placeholder:"URL" default:"pop3://127.0.0.1:0" help:"Where the gateway listens, pop3:// on a loopback address. Port 0 is a free one. Default: ${default}."`
-	IMAP   string `placeholder:"HOST:PORT" default:"127.0.0.1:0" help:"Where the IMAP server in memory listens, a loopback address. Port 0 is a free one. Default: ${default}."`
+	IMAP   string `placeholder:"HOST:PORT" default:"127.0.0.1:0" help:"Where the mail server in memory listens, a loopback address. Port 0 is a free one. Default: ${default}."`
+	JMAP   bool   `help:"The mail server speaks JMAP, and not IMAP."`
 }
 
 // Help is shown by --help.
 func (demoCommand) Help() string {
-	return `Starts an IMAP server in memory with a dozen sample messages and the gateway in front of it, holds a POP3 session and prints what both sides say. Then it tells how to try it with curl or a mail program, and serves until Ctrl-C. Nothing of it is written to disk, and nothing leaves this machine.
+	return `Starts an IMAP server in memory, or with --jmap a JMAP server, with a dozen sample messages and the gateway in front of it, holds a POP3 session and prints what both sides say. Then it tells how to try it with curl or a mail program, and serves until Ctrl-C. Nothing of it is written to disk, and nothing leaves this machine.
 
 Examples:
 
     popgate demo
 
     popgate demo --once
+
+    popgate demo --jmap
 
     popgate demo --listen pop3://127.0.0.1:1110`
 }
@@ -34,13 +37,18 @@ const demoConnections = 100
 
 // Run plays the demonstration.
 func (c *demoCommand) Run(ctx context.Context, env environment) error {
+	scheme := "imap://"
+	if c.JMAP {
+		scheme = "jmap+http://"
+	}
 	log := newLogger(env.stderr, config.Log{Format: config.LogAuto, Level: slog.LevelWarn})
 	return demo.Run(ctx, demo.Options{
-		IMAP: c.IMAP,
-		Once: c.Once,
-		Out:  env.stdout,
+		Address: c.IMAP,
+		JMAP:    c.JMAP,
+		Once:    c.Once,
+		Out:     env.stdout,
 		Start: func(ctx context.Context, upstream netip.AddrPort) (string, func() error, error) {
-			cfg, err := config.Load("", config.Flags{"listen": {c.Listen}, "upstream": {"imap://" + upstream.String()}, "drain": {"1s"}})
+			cfg, err := config.Load("", config.Flags{"listen": {c.Listen}, "upstream": {scheme + upstream.String()}, "drain": {"1s"}})
 			if err != nil {
 				return "", nil, err
 			}

@@ -21,6 +21,7 @@ import (
 	"github.com/popgate/popgate/metrics/status"
 	"github.com/popgate/popgate/proxy"
 	"github.com/popgate/popgate/upstream/accounts"
+	"github.com/popgate/popgate/upstream/imap/ledger"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/lockfile"
 	"github.com/popgate/popgate/upstream/route"
@@ -48,6 +49,7 @@ type gateway struct {
 	certificates *certificates
 	accounts     *accounts.Accounts // nil without a file of them
 	cache        *listcache.Cache
+	ledger       *ledger.Ledger // nil without a file of it
 	locks        *lockfile.File // nil where there are none between processes
 	sockets      *sockets
 	supervisor   supervisor
@@ -96,7 +98,10 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 	if g.cache, err = newCache(cfg.Cache, log); err != nil {
 		return nil, errors.Join(err, g.grants.close())
 	}
-	if err := g.assemble(); err != nil {
+	if g.ledger, err = newLedger(cfg.Ledger, log); err == nil {
+		err = g.assemble()
+	}
+	if err != nil {
 		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
@@ -105,6 +110,9 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 // close lets go of what newGateway opened.
 func (g *gateway) close() error {
 	err := errors.Join(g.cache.Close(), g.grants.close())
+	if g.ledger != nil {
+		err = errors.Join(err, g.ledger.Close())
+	}
 	if g.locks != nil {
 		err = errors.Join(err, g.locks.Close())
 	}
@@ -136,7 +144,7 @@ func (g *gateway) assemble() error {
 		}
 		between = g.locks
 	}
-	if g.routing, err = newRouting(cfg, g.proofs(), g.cache, g.metrics, log); err != nil {
+	if g.routing, err = newRouting(cfg, g.proofs(), g.cache, g.ledger, g.metrics, log); err != nil {
 		return err
 	}
 	engine := newEngine(cfg, wrapped(cfg, g.routing.store, between, g.metrics), sharedSecrets(g.accounts), g.metrics, log)

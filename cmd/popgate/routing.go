@@ -15,6 +15,7 @@ import (
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/imap/ledger"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/route"
 	"github.com/popgate/popgate/upstream/wrap"
@@ -46,8 +47,8 @@ type proofs struct {
 }
 
 // newRouting builds the first table.
-func newRouting(cfg config.Config, p proofs, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) (*routing, error) {
-	r := &routing{cfg: cfg, proofs: p, stores: newStores(cfg, cache, m, log), metrics: m, log: log}
+func newRouting(cfg config.Config, p proofs, cache *listcache.Cache, shown *ledger.Ledger, m *metrics.Metrics, log *slog.Logger) (*routing, error) {
+	r := &routing{cfg: cfg, proofs: p, stores: newStores(cfg, cache, shown, m, log), metrics: m, log: log}
 	r.seen = r.look() // later than the file was read: a change meanwhile is seen as one
 	r.loaded = r.seen
 	table, services, _, err := r.build(cfg.Routes)
@@ -123,7 +124,7 @@ func (r *routing) steps(c config.Route) (prove route.Step, steps []route.Step, e
 // destination is the store of a route at an upstream: what it says is checked, and
 // its accounts have the terms of the route.
 func (r *routing) destination(c config.Route, name string, d config.Delete) (upstream.Store, error) {
-	store, err := r.stores.at(newPlace(name, d, c.Trash))
+	store, err := r.stores.at(newPlace(c, name, d))
 	if err != nil {
 		return nil, err
 	}

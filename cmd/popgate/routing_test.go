@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -120,6 +121,75 @@ routes:
 	s.wantMetrics(t, `popgate_upstream_requests_total{op="login",result="refused"} 3`)
 }
 
+// Local accounts come in with passwords of their own, and the mail server sees
+// others; where a route allows it, clients open other folders.
+func TestServeByAccountsAndFolders(t *testing.T) {
+	file := writeConfig(t, twoServers(t)+`
+listen: pop3://127.0.0.1:0
+limits: {login-tries: 100}
+accounts: {file: accounts}
+routes:
+  - {name: proved, match: {domains: here}, upstream: two, accounts: true, user: alice, password-file: one.secret}
+  - {name: theirs, match: {users: fax}, upstream: one, accounts: true}
+  - {name: folders, match: {domains: there}, upstream: one, user: "{local}", folders: plus}
+  - {name: plain, upstream: two}
+`)
+	for name, text := range map[string]string{"one.secret": canary + "\n", "accounts": "scanner@here::shared-secret=scans\nfax::shared-secret=faxes:upstream-user=alice:upstream-password=pw%20canary-5f1c:mailbox=Trash\n"} {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(file), name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := serve(t, "--config", file)
+	for _, tt := range []struct{ user, password, want string }{
+		{"scanner@here", "scans", "+OK 2 "},
+		{"fax", "faxes", "+OK 0 "},
+		{"alice@there", canary, "+OK 1 "},
+		{"alice+Trash@there", canary, "+OK 0 "},
+		{"alice@there+INBOX", canary, "+OK 1 "},
+	} {
+		c := connect(t, s.pop3[0])
+		c.do("USER "+tt.user, "+OK")
+		c.do("PASS "+tt.password, "+OK")
+		c.do("STAT", tt.want)
+		c.do("QUIT", "+OK")
+	}
+	c := connect(t, s.pop3[0])
+	for _, tt := range []struct{ user, password, want string }{
+		{"scanner@here", canary, "-ERR [AUTH]"}, // the password of the mail server is none here
+		{"alice@here", canary, "-ERR [AUTH]"},
+		{"fax", "scans", "-ERR [AUTH]"},
+		{"alice+../x@there", canary, "-ERR [AUTH]"},
+	} {
+		c.refused(tt.user, tt.password, tt.want)
+	}
+	c.do("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("bob\x00alice\x00"+canary)), "-ERR [AUTH]")
+}
+
+// What a window has shown stays, over a restart too.
+func TestServeAWindow(t *testing.T) {
+	file := writeConfig(t, twoServers(t)+`
+listen: pop3://127.0.0.1:0
+ledger: {file: ledger}
+routes:
+  - {name: newest, upstream: two, window: {newest: 1}}
+`)
+	for range 2 {
+		s := serve(t, "--config", file)
+		c := connect(t, s.pop3[0])
+		c.login()
+		c.do("STAT", fmt.Sprintf("+OK 1 %d", len(message(2))))
+		c.do("QUIT", "+OK")
+		c.ended()
+		s.stop()
+		if code := s.code(t); code != exitOK {
+			t.Errorf("exit code %d", code)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(filepath.Dir(file), "ledger")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the ledger: %v, %v", info, err)
+	}
+}
+
 // An authService answers nginx's questions.
 func authService(t *testing.T, answer func(h http.Header, user, pass string)) (url string) {
 	t.Helper()
@@ -227,7 +297,7 @@ func newRoutesFile(t *testing.T, text string) *routesFile {
 		t.Fatal(err)
 	}
 	f.metrics = metrics.New(metrics.Build{}, labelSets(cfg))
-	if f.routing, err = newRouting(cfg, proofs{}, nil, f.metrics, slog.New(slog.NewJSONHandler(f.log, nil))); err != nil {
+	if f.routing, err = newRouting(cfg, proofs{}, nil, nil, f.metrics, slog.New(slog.NewJSONHandler(f.log, nil))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -297,7 +367,7 @@ func TestRoutesFollowTheirFile(t *testing.T) {
 // A store is there as long as a route leads to it.
 func TestStoresComeAndGoWithTheRoutes(t *testing.T) {
 	f := newRoutesFile(t, "routes:\n  - {name: a}\n  - {name: b, delete: refuse, match: {users: b}}\n  - {name: c, delete: trash}\n")
-	first := f.routing.stores.open[place{config.TheUpstream, config.Expunge, ""}]
+	first := f.routing.stores.open[place{upstream: config.TheUpstream, delete: config.Expunge}]
 	if n := len(f.routing.stores.open); n != 2 || first == nil {
 		t.Fatalf("%d stores for three routes of which two delete alike", n)
 	}
@@ -307,7 +377,7 @@ func TestStoresComeAndGoWithTheRoutes(t *testing.T) {
 	if n := len(f.routing.stores.open); n != 3 {
 		t.Errorf("%d stores, want 3", n)
 	}
-	if f.routing.stores.open[place{config.TheUpstream, config.Expunge, ""}] != first {
+	if f.routing.stores.open[place{upstream: config.TheUpstream, delete: config.Expunge}] != first {
 		t.Error("a store that is still used was replaced")
 	}
 	f.write("routes:\n  - {name: asked, auth-http: {url: \"http://127.0.0.1:1/\"}}\n")

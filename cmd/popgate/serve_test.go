@@ -416,14 +416,18 @@ func TestServeCutsSessionsAfterTheDrainTime(t *testing.T) {
 }
 
 func TestDemo(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"demo", "--once"}, &stdout, &stderr); code != 0 || stderr.Len() > 0 {
-		t.Fatalf("popgate demo --once = %d\n%s\n%s", code, &stdout, &stderr)
-	}
-	for _, want := range []string{"C: CAPA\n", "C: RETR 7\n", "S: .\n", "C: DELE 2\n", "C: QUIT\n"} {
-		if !strings.Contains(stdout.String(), want) {
-			t.Errorf("the dialogue lacks %q:\n%s", want, &stdout)
-		}
+	for _, args := range [][]string{{"demo", "--once"}, {"demo", "--once", "--jmap"}} {
+		t.Run(strings.Join(args, "_"), func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			if code := run(t.Context(), args, &stdout, &stderr); code != 0 || stderr.Len() > 0 {
+				t.Fatalf("popgate %q = %d\n%s\n%s", args, code, &stdout, &stderr)
+			}
+			for _, want := range []string{"C: CAPA\n", "C: RETR 7\n", "S: .\n", "C: DELE 2\n", "C: QUIT\n"} {
+				if !strings.Contains(stdout.String(), want) {
+					t.Errorf("the dialogue lacks %q:\n%s", want, &stdout)
+				}
+			}
+		})
 	}
 }
 
@@ -456,7 +460,7 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 			}
 			log := slog.New(slog.DiscardHandler)
 			m := metrics.New(metrics.Build{}, labelSets(cfg))
-			r, err := newRouting(cfg, proofs{}, nil, m, log)
+			r, err := newRouting(cfg, proofs{}, nil, nil, m, log)
 			if err != nil {
 				t.Fatal(err)
 			}

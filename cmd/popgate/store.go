@@ -9,11 +9,13 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
+	"github.com/popgate/popgate/upstream/imap/ledger"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/jmap"
 	"github.com/popgate/popgate/upstream/readahead"
@@ -29,6 +31,14 @@ func newCache(c config.Cache, log *slog.Logger) (*listcache.Cache, error) {
 	return listcache.New(listcache.Options{Memory: c.Memory, File: c.File, Logger: log})
 }
 
+// newLedger opens what windows have shown; nil where there is none.
+func newLedger(c config.Ledger, log *slog.Logger) (*ledger.Ledger, error) {
+	if c.File == "" {
+		return nil, nil
+	}
+	return ledger.Open(ledger.Options{File: c.File, Logger: log})
+}
+
 // waitingConns is how many upstream connections wait for a next session, where
 // the configuration lets them.
 const waitingConns = 256
@@ -39,6 +49,7 @@ type stores struct {
 	cfg     config.Config
 	cache   *listcache.Cache // nil for none
 	jmap    *jmap.Cache
+	ledger  *ledger.Ledger // nil for none
 	ahead   *readahead.Pool
 	metrics *metrics.Metrics
 	log     *slog.Logger
@@ -56,42 +67,44 @@ type place struct {
 	upstream string // the name of one
 	delete   config.Delete
 	trash    string
+	window   config.Window
 }
 
-// newPlace is the place of a route that deletes so. Under refuse the engine lets no
-// deletion through, and the store is that of expunge.
-func newPlace(upstream string, d config.Delete, trash string) place {
+// newPlace is the place of a route at an upstream that deletes so. Under refuse the
+// engine lets no deletion through, and the store is that of expunge.
+func newPlace(r config.Route, upstream string, d config.Delete) place {
+	p := place{upstream: upstream, delete: d, window: r.Window}
 	switch d {
 	case config.Refuse:
-		d = config.Expunge
+		p.delete = config.Expunge
 	case config.Trash:
-		return place{upstream, d, trash}
+		p.trash = r.Trash
 	}
-	return place{upstream, d, ""}
+	return p
 }
 
 // placesOf lists where a route can lead to: an auth_http service chooses among all
 // upstreams, and how they delete.
 func placesOf(r config.Route, upstreams []config.Upstream) (out []place) {
 	if !r.AuthHTTP.Given() {
-		return []place{newPlace(r.Upstream, r.Delete, r.Trash)}
+		return []place{newPlace(r, r.Upstream, r.Delete)}
 	}
 	for _, u := range upstreams {
 		for _, d := range []config.Delete{config.Expunge, config.Trash, config.Hide} {
-			out = append(out, newPlace(u.Name, d, ""))
+			out = append(out, newPlace(r, u.Name, d))
 		}
 	}
 	return out
 }
 
-func newStores(cfg config.Config, cache *listcache.Cache, m *metrics.Metrics, log *slog.Logger) *stores {
+func newStores(cfg config.Config, cache *listcache.Cache, shown *ledger.Ledger, m *metrics.Metrics, log *slog.Logger) *stores {
 	places := map[place]bool{}
 	for _, r := range cfg.Routes {
 		for _, p := range placesOf(r, cfg.Upstreams) {
 			places[p] = true
 		}
 	}
-	return &stores{cfg: cfg, cache: cache, metrics: m, log: log, open: map[place]mailboxes{},
+	return &stores{cfg: cfg, cache: cache, ledger: shown, metrics: m, log: log, open: map[place]mailboxes{},
 		jmap:  jmap.NewCache(cfg.Cache.Memory),
 		ahead: readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total), waiting: max(waitingConns/len(places), 16)}
 }
@@ -112,7 +125,7 @@ func (s *stores) at(p place) (mailboxes, error) {
 	if u.JMAP {
 		store, err = s.newJMAP(u, p.delete)
 	} else {
-		store, err = s.newIMAP(u, p.delete)
+		store, err = s.newIMAP(u, p)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", u.Name, err)
@@ -188,7 +201,7 @@ func mailboxMessages(l config.Limits) int {
 	return l.MailboxMessages
 }
 
-func (s *stores) newIMAP(u config.Upstream, d config.Delete) (*imap.Store, error) {
+func (s *stores) newIMAP(u config.Upstream, p place) (*imap.Store, error) {
 	secure, err := upstreamConfig(u)
 	if err != nil {
 		return nil, err
@@ -200,10 +213,12 @@ func (s *stores) newIMAP(u config.Upstream, d config.Delete) (*imap.Store, error
 		TLS:      secure,
 		Mailbox:  u.Mailbox,
 		Trash:    u.Trash,
-		Delete:   policy(d),
+		Delete:   policy(p.delete),
 
 		MasterSeparator: u.MasterSeparator,
 		Hierarchy:       u.Hierarchy,
+		Window:          imap.Window{Since: time.Duration(p.window.Days) * 24 * time.Hour, Unseen: p.window.Unseen, Newest: p.window.Newest},
+		Ledger:          s.ledger,
 
 		SendClient:    u.TellClient,
 		ProxyProtocol: u.ProxyProtocol,
@@ -226,6 +241,7 @@ func (s *stores) newJMAP(u config.Upstream, d config.Delete) (*jmap.Store, error
 	options := jmap.Options{
 		URL:         "https://" + u.Address(),
 		TLS:         secure,
+		Origins:     u.Origins,
 		Mailbox:     u.Mailbox,
 		Trash:       u.Trash,
 		Delete:      jmapPolicy(d),

@@ -17,7 +17,22 @@ type DovecotOptions struct {
 	// MaxConnections is the number of IMAP connections that one user may have
 	// from one address; 0 means 30.
 	MaxConnections int
+	// Separator is between the levels of mailbox names; "" means "/".
+	Separator string
+	// Introspection is the URL that is asked for access tokens (RFC 7662); with ""
+	// none are taken. The user is the one of its "email".
+	Introspection string
+	// TokenMechanisms are those that take access tokens; "" means both,
+	// "xoauth2 oauthbearer".
+	TokenMechanisms string
 }
+
+// DovecotMaster may log in for every user of Dovecot, by the authorization
+// identity of PLAIN or as user*master, with DovecotMasterPassword.
+const (
+	DovecotMaster         = "master"
+	DovecotMasterPassword = "pass of master"
+)
 
 // Dovecot starts a private Dovecot under the given name, which is also its
 // folder in the lab. Where its POP3 part is installed it serves that too.
@@ -32,6 +47,9 @@ func (l *Lab) Dovecot(ctx context.Context, name string, o DovecotOptions) (*Serv
 	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 30
+	}
+	if o.Separator == "" {
+		o.Separator = "/"
 	}
 	dir, err := l.fresh(0, 0, name)
 	if err != nil {
@@ -48,6 +66,21 @@ func (l *Lab) Dovecot(ctx context.Context, name string, o DovecotOptions) (*Serv
 	if err := os.WriteFile(filepath.Join(dir, "users"), []byte(users.String()), 0o644); err != nil {
 		return nil, err
 	}
+	if err := os.WriteFile(filepath.Join(dir, "masters"), []byte(DovecotMaster+":{PLAIN}"+DovecotMasterPassword+"\n"), 0o644); err != nil {
+		return nil, err
+	}
+	mechanisms, tokens := "plain login", ""
+	if o.Introspection != "" {
+		if o.TokenMechanisms == "" {
+			o.TokenMechanisms = "xoauth2 oauthbearer"
+		}
+		mechanisms += " " + o.TokenMechanisms
+		file := filepath.Join(dir, "oauth2.conf.ext")
+		if err := os.WriteFile(file, fmt.Appendf(nil, dovecotTokens, o.Introspection), 0o644); err != nil {
+			return nil, err
+		}
+		tokens = "passdb {\n  driver = oauth2\n  mechanisms = " + o.TokenMechanisms + "\n  args = " + file + "\n}\n"
+	}
 	protocols, pop3 := "imap", ""
 	if _, err := os.Stat("/usr/lib/dovecot/pop3"); err == nil {
 		if err := freePorts(&s.POP3, &s.POP3S); err != nil {
@@ -57,7 +90,7 @@ func (l *Lab) Dovecot(ctx context.Context, name string, o DovecotOptions) (*Serv
 	}
 	s.LogFile = filepath.Join(dir, "log")
 	conf := fmt.Sprintf(dovecotConf, dir, protocols, s.LogFile, l.tls.chain, l.tls.key,
-		o.MaxConnections, port(s.IMAP), port(s.IMAPS)) + pop3
+		o.MaxConnections, port(s.IMAP), port(s.IMAPS), o.Separator, mechanisms) + tokens + pop3
 	file := filepath.Join(dir, "dovecot.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		return nil, err
@@ -95,9 +128,15 @@ disable_plaintext_auth = no
 ssl = yes
 ssl_cert = <%[4]s
 ssl_key = <%[5]s
-auth_mechanisms = plain login
+auth_mechanisms = %[10]s
+auth_master_user_separator = *
 auth_failure_delay = 1 secs
 mail_max_userip_connections = %[6]d
+passdb {
+  driver = passwd-file
+  args = %[1]s/masters
+  master = yes
+}
 passdb {
   driver = passwd-file
   args = scheme=PLAIN username_format=%%u %[1]s/users
@@ -108,7 +147,7 @@ userdb {
 }
 namespace inbox {
   inbox = yes
-  separator = /
+  separator = %[9]s
   mailbox Trash {
     auto = create
     special_use = \Trash
@@ -125,12 +164,22 @@ service imap-login {
 }
 service anvil {
   chroot =
+  unix_listener anvil-auth-penalty {
+    mode = 0 # no longer delays from one failure to the next: every client has one address
+  }
 }
 service stats {
   unix_listener stats-writer {
     mode = 0666
   }
 }
+`
+
+const dovecotTokens = `introspection_mode = post
+introspection_url = %s
+username_attribute = email
+active_attribute = active
+active_value = true
 `
 
 // Dovecot's POP3 marks what it sent as read; the gateway does not, so neither

@@ -14,12 +14,13 @@ import (
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/imap/listcache"
+	"github.com/popgate/popgate/upstream/jmap"
 )
 
 // A mailbox that another client changes between sessions and during them: a
 // store that knows its list shows the same as one that lists it in full.
 func TestCache(t *testing.T) {
-	for _, server := range imapServers {
+	for _, server := range servers {
 		t.Run(server, func(t *testing.T) {
 			b := newBench(t, "what is known of a mailbox, over "+server)
 			if b.front != "" {
@@ -45,8 +46,8 @@ type rival struct {
 	number     int
 	conn       *imapConn
 	n          int // messages delivered so far
-	plain      *imap.Store
-	known      *imap.Store
+	plain      upstream.Store
+	known      upstream.Store
 	tells      bool // SELECT tells UIDNEXT
 
 	mu    sync.Mutex
@@ -67,7 +68,38 @@ func newRival(t *testing.T, s *station) *rival {
 	v.conn.must(t, "CLOSE")
 	t.Logf("SELECT tells UIDNEXT: %v", v.tells)
 
-	host, port, err := net.SplitHostPort(s.IMAP)
+	tell := func(how string) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.tally[how]++
+	}
+	if s.Name == overJMAP {
+		v.overJMAP(tell)
+	} else {
+		v.overIMAP(tell)
+	}
+	return v
+}
+
+func (v *rival) overJMAP(tell func(how string)) {
+	o := jmap.Options{URL: "http://" + v.s.HTTP}
+	known := o
+	known.Cache, known.Trace.Listed = jmap.NewCache(1<<20), tell
+	plain, err := jmap.New(o)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	with, err := jmap.New(known)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	v.t.Cleanup(func() { plain.Close(); with.Close() })
+	v.plain, v.known = plain, with
+}
+
+func (v *rival) overIMAP(tell func(how string)) {
+	t := v.t
+	host, port, err := net.SplitHostPort(v.s.IMAP)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,15 +119,10 @@ func newRival(t *testing.T, s *station) *rival {
 			t.Error(err)
 		}
 	})
-	o.Trace.Listed = func(how string) {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.tally[how]++
-	}
+	o.Trace.Listed = tell
 	if v.known, err = imap.New(o); err != nil {
 		t.Fatal(err)
 	}
-	return v
 }
 
 // change delivers or expunges something. It does not use the test's t, and
@@ -153,7 +180,7 @@ func (v *rival) command(format string, args ...any) error {
 }
 
 // open opens a session of a store and returns what it shows.
-func (v *rival) open(store *imap.Store) (upstream.Account, upstream.Maildrop, []string) {
+func (v *rival) open(store upstream.Store) (upstream.Account, upstream.Maildrop, []string) {
 	v.t.Helper()
 	a, err := store.Login(v.t.Context(), upstream.Credentials{User: v.user, Secret: upstream.NewSecret(v.pass)})
 	if err != nil {

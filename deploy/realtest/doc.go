@@ -7,7 +7,8 @@
 // TLS from the first octet. What a deletion left behind is judged by the server
 // itself, read over IMAP with code that shares nothing with the gateway. What
 // stands in front of the gateway is HAProxy, and OpenSSL where old devices know
-// TLS 1.0 alone.
+// TLS 1.0 alone; what stands beside it is nginx, which asks the same auth_http
+// service.
 //
 // The tests run where POPGATE_LAB names a folder that deploy/test.sh prepared:
 // the popgate binary, and the unpacked packages that Debian does not install

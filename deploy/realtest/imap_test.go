@@ -141,12 +141,16 @@ func (c *imapConn) deliver(t *testing.T, msgs ...message) {
 // add appends one message, received a second after the one before: the order is then
 // the same by UID and by time.
 func (c *imapConn) add(m message) error {
+	c.delivered++
+	return c.addAt(m, time.Date(2026, time.November, 23, 10, 0, c.delivered, 0, time.UTC))
+}
+
+// addAt appends one message as received at that time.
+func (c *imapConn) addAt(m message, received time.Time) error {
 	c.tag++
 	tag := fmt.Sprintf("j%d", c.tag)
 	_ = c.conn.SetDeadline(time.Now().Add(imapTimeout))
-	received := time.Date(2026, time.November, 23, 10, 0, c.delivered, 0, time.UTC).Format("_2-Jan-2006 15:04:05 -0700")
-	c.delivered++
-	fmt.Fprintf(c.conn, "%s APPEND INBOX %q {%d}\r\n", tag, received, len(m.octets))
+	fmt.Fprintf(c.conn, "%s APPEND INBOX %q {%d}\r\n", tag, received.Format("_2-Jan-2006 15:04:05 -0700"), len(m.octets))
 	if reply, err := c.read(); err != nil || !strings.HasPrefix(reply.line, "+") {
 		return fmt.Errorf("APPEND %s: %q, %v", m.name, reply.line, err)
 	}

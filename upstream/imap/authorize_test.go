@@ -8,6 +8,7 @@ import (
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/imap/imaptest"
+	"github.com/popgate/popgate/upstream/upstreamtest"
 )
 
 // forAlice are the master user's credentials for the maildrop of alice.
@@ -67,6 +68,20 @@ func TestAMasterUserOpensTheMaildropOfAnother(t *testing.T) {
 			if d, err := a.Open(t.Context()); err != nil || d.Len() != 2 {
 				t.Errorf("Open() = %v, %v", d, err)
 			}
+		})
+	}
+}
+
+// The conformance suite, by other ways of proving who it is.
+func TestAStoreIsAStoreWhoeverProvesIt(t *testing.T) {
+	for name, c := range map[string]upstream.Credentials{"token": aliceBears(imaptest.DefaultPassword), "master": forAlice} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			upstreamtest.Run(t, func(t *testing.T) upstreamtest.Harness {
+				h := benchHarness(imaptest.Full(), imap.Options{Reuse: time.Hour})(t)
+				h.Credentials = c
+				return h
+			})
 		})
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
@@ -121,13 +121,16 @@ func uids(box *imaptest.Mailbox) string {
 	return strings.Join(out, " ")
 }
 
-func benchHarness(p imaptest.Profile, policy imap.Policy, reuse time.Duration) func(t *testing.T) upstreamtest.Harness {
+func benchHarness(p imaptest.Profile, o imap.Options) func(t *testing.T) upstreamtest.Harness {
 	return func(t *testing.T) upstreamtest.Harness {
-		srv := imaptest.New(t, p)
+		srv := imaptest.New(t, p, imaptest.Master("master", "key"))
 		srv.Mailbox(imaptest.DefaultUser, "Bin", `\Trash`)
-		trash := ""
+		o := o
 		if !p.Has("SPECIAL-USE") {
-			trash = "Bin"
+			o.Trash = "Bin"
+		}
+		if o.Window != (imap.Window{}) {
+			o.Ledger = newLedger(t, filepath.Join(t.TempDir(), "ledger"))
 		}
 		box := srv.INBOX()
 		view := func() (out []imaptest.Message) {
@@ -140,7 +143,7 @@ func benchHarness(p imaptest.Profile, policy imap.Policy, reuse time.Duration) f
 			return out
 		}
 		return upstreamtest.Harness{
-			Store:       newStore(t, srv, imap.Options{Delete: policy, Trash: trash, Reuse: reuse}),
+			Store:       newStore(t, srv, o),
 			Credentials: alice,
 			Deliver:     func(_ context.Context, body []byte) error { box.Append(string(body)); return nil },
 			Expunge:     func(_ context.Context, i int) error { box.Expunge(view()[i].UID); return nil },
@@ -175,7 +178,7 @@ func TestStoreOverTheFaultBench(t *testing.T) {
 		for name, policy := range policies {
 			t.Run(p.Name+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				upstreamtest.Run(t, benchHarness(p, policy, 0))
+				upstreamtest.Run(t, benchHarness(p, imap.Options{Delete: policy}))
 			})
 		}
 	}

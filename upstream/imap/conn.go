@@ -226,12 +226,16 @@ func (c *conn) search(ctx context.Context, criteria *imap2.SearchCriteria, optio
 // searchAll returns the UIDs of all messages: as ranges where the server has
 // ESEARCH (RFC 4731), else one by one.
 func (c *conn) searchAll(ctx context.Context, max int) (uidRanges, error) {
-	var options *imap2.SearchOptions
-	if c.caps["ESEARCH"] {
-		options = &imap2.SearchOptions{ReturnAll: true}
-	}
-	found, _, err := c.search(ctx, &imap2.SearchCriteria{}, options, max)
+	found, _, err := c.search(ctx, &imap2.SearchCriteria{}, c.inRanges(), max)
 	return found, err
+}
+
+// inRanges asks for what is found as ranges, where the server can.
+func (c *conn) inRanges() *imap2.SearchOptions {
+	if !c.caps["ESEARCH"] {
+		return nil
+	}
+	return &imap2.SearchOptions{ReturnAll: true}
 }
 
 // addFlag adds one flag to the messages of set.

@@ -4,8 +4,17 @@
 //
 // How POP3 maps to IMAP:
 //
-//   - Login connects, secures and authenticates. Where STARTTLS is required and
-//     not to be had, no credential is sent.
+//   - Login connects, secures and authenticates: by PLAIN or LOGIN, and an access
+//     token by XOAUTH2 or OAUTHBEARER, never as a password. Where STARTTLS is
+//     required and not to be had, no credential is sent. A token that the server
+//     refuses is renewed once, if it can be, whenever a connection is made.
+//   - The maildrop is that of Credentials.Authorize, where that is set: in PLAIN
+//     the authorization identity, or a part of the name under
+//     [Options.MasterSeparator]; beside a token the user.
+//   - The mailbox is Credentials.Mailbox or [Options.Mailbox], by the server's own
+//     name or, under [Options.Hierarchy], by a path. INBOX is INBOX in any case of
+//     letters. Names go out in modified UTF-7, and to servers without IMAP4rev1 in
+//     UTF-8. They are never patterns.
 //   - Open is EXAMINE (SELECT on servers whose EXAMINE does not fix UIDs) and one
 //     UID FETCH of sizes. The snapshot is what that announced: exactly EXISTS
 //     messages, ascending by UID. A list that is short is never shown; it fails
@@ -14,6 +23,9 @@
 //     the last known message prove that it still holds.
 //   - A unique-id is "<UIDVALIDITY>.<UID>" in decimal. This is a file format: it
 //     never changes.
+//   - Under [Options.Window] the snapshot is a part of the mailbox, and what was
+//     shown of it before: package ledger remembers that, and is written before
+//     Open returns.
 //   - Retrieve is UID FETCH BODY.PEEK[], streamed. TOP of a large message is
 //     fetched in growing pieces. Where messages are asked for one after the
 //     other, the next ones come in the same UID FETCH (package readahead).
@@ -36,7 +48,9 @@
 //   - The server's UIDVALIDITY has to be there and its UIDs have to be sticky:
 //     without them there are no unique-ids, and Open fails.
 //   - A connection is used by one session at a time, and by another one after it
-//     only under [Options.Reuse], for the same user and password.
+//     only under [Options.Reuse], for the same user, secret and maildrop's owner.
+//   - The key of an account is the maildrop's, whoever proves it and by whatever
+//     name of the mailbox.
 //
 // Under Reuse the authenticated connection of a session that ended well waits for
 // the next session of its account, so that this one needs neither handshake nor

@@ -95,20 +95,22 @@ const (
 var puppetAlice = upstream.Credentials{User: "alice", Secret: upstream.NewSecret(puppetSecret)}
 
 // FuzzPreauth lets a server say anything up to the login. Where TLS is required
-// and there is none, not an octet of the password leaves; elsewhere it leaves
-// once, and only as the argument that it is.
+// and there is none, not an octet of the password or token leaves; elsewhere it
+// leaves once, and only as the argument that it is. A token is no password.
 func FuzzPreauth(f *testing.F) {
 	for _, s := range []string{
 		puppetHello, "* PREAUTH hi\r\n", "* BYE go\r\n", "* OK hi\r\n{tag} OK\r\n", "+ \r\n", "* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] hi\r\n{tag} OK begin\r\n\x16\x03\x03",
 		"* OK [CAPABILITY IMAP4rev1 STARTTLS] hi\r\n{tag} NO no\r\n{tag} OK\r\n", "* OK hi\r\n* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n{tag} OK\r\n+ \r\n{tag} OK\r\n",
 		"* OK [CAPABILITY IMAP4rev1] hi\r\n{tag} OK too early\r\n", "* OK [CAPABILITY IMAP4rev1] hi\r\n+ go\r\n+ go\r\n+ go\r\n{tag} OK\r\n{tag} OK\r\n",
 		"* OK [CAPABILITY IMAP4rev1] hi\r\n{tag} NO [REFERRAL imap://other/] x\r\n", "* OK hi\r\n* CAPABILITY STARTTLS\r\n{tag} OK\r\n{tag} OK\r\n* CAPABILITY AUTH=PLAIN\r\n{tag} OK\r\n",
+		"* OK [CAPABILITY IMAP4rev1 AUTH=XOAUTH2 SASL-IR] hi\r\n+ eyJzdGF0dXMiOiI0MDEifQ==\r\n{tag} NO x\r\n", "* OK [CAPABILITY IMAP4rev1 AUTH=OAUTHBEARER] hi\r\n+ \r\n+ e30=\r\n+ e30=\r\n{tag} OK x\r\n",
+		"* OK [CAPABILITY IMAP4rev1 AUTH=XOAUTH2] hi\r\n{tag} OK [CAPABILITY IMAP4rev1] too early\r\n", "* OK [CAPABILITY IMAP4rev1 AUTH=OAUTHBEARER SASL-IR] hi\r\n{tag} OK [CAPABILITY IMAP4rev1] in\r\n",
 	} {
-		for i := range 4 {
-			f.Add(s, i%2 == 0, i/2 == 0)
+		for i := range 8 {
+			f.Add(s, i&1 == 0, i&2 == 0, i&4 == 0)
 		}
 	}
-	f.Fuzz(func(t *testing.T, says string, far, hasty bool) {
+	f.Fuzz(func(t *testing.T, says string, far, hasty, bears bool) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &puppet{says: says, hasty: hasty}
 			o := imap.Options{Host: "127.0.0.1", Dial: p.dial}
@@ -122,22 +124,35 @@ func FuzzPreauth(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a, err := s.Login(t.Context(), puppetAlice)
+			c, secret, blobs := puppetAlice, puppetSecret, []string{"\x00alice\x00" + puppetSecret}
+			if bears {
+				secret = "s3cr3t-token-of-alice"
+				c = aliceBears(secret)
+				bearer := "auth=Bearer " + secret + "\x01\x01"
+				blobs = []string{"user=alice\x01" + bearer, "n,a=alice,\x01host=" + o.Host + "\x01port=143\x01" + bearer}
+			}
+			a, err := s.Login(t.Context(), c)
 			if err == nil {
 				a.Close()
 			} else if _, ok := errors.AsType[*upstream.Error](err); !ok {
 				t.Errorf("an error of type %T", err)
 			}
 			heard := p.close()
-			blob := base64.StdEncoding.EncodeToString([]byte("\x00alice\x00" + puppetSecret))
-			switch n := strings.Count(heard, puppetSecret) + strings.Count(heard, blob); {
+			open := strings.Count(heard, secret)
+			n := open
+			for _, b := range blobs {
+				n += strings.Count(heard, base64.StdEncoding.EncodeToString([]byte(b)))
+			}
+			switch {
+			case bears && open > 0:
+				t.Errorf("%q got the token as a password: %q", says, heard)
 			case far && (n > 0 || err == nil):
 				t.Errorf("%q got the login %q", says, heard)
 			case n > 1:
 				t.Errorf("%q got the password %d times: %q", says, n, heard)
 			case n == 0 && err == nil:
 				t.Errorf("%q is a login without a password: %q", says, heard)
-			case strings.Contains(heard, puppetSecret) && !strings.Contains(says, "+"):
+			case open > 0 && !strings.Contains(says, "+"):
 				t.Errorf("%q got a literal that it did not ask for: %q", says, heard)
 			}
 		})

@@ -148,8 +148,9 @@ func (m *maildrop) changes(ctx context.Context, box mailbox, known *listcache.Li
 }
 
 // show makes the snapshot of a list: without what an earlier session deleted and
-// did not remove.
-func (m *maildrop) show(ctx context.Context, box mailbox, l *listcache.List) error {
+// did not remove, and what is outside of the window.
+func (m *maildrop) show(ctx context.Context, box mailbox, all *listcache.List) error {
+	l := all
 	var criteria []*imap2.SearchCriteria
 	if !m.conn.caps["UIDPLUS"] {
 		criteria = append(criteria, &imap2.SearchCriteria{Flag: []imap2.Flag{imap2.FlagDeleted}})
@@ -166,6 +167,10 @@ func (m *maildrop) show(ctx context.Context, box mailbox, l *listcache.List) err
 			return err
 		}
 		l = l.Without(hidden.has)
+	}
+	l, err := m.within(ctx, all, l)
+	if err != nil {
+		return err
 	}
 	m.uidValidity, m.uidNext, m.uids, m.octets = box.uidValidity, box.uidNext, l.UIDs, l.Octets
 	return nil

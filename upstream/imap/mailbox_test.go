@@ -236,3 +236,44 @@ func TestTheTrashIsNotTheMailboxItself(t *testing.T) {
 	_, err = d.Update(t.Context(), upstream.Changes{Remove: []int{0}})
 	wantKind(t, err, upstream.Internal)
 }
+
+// Whatever a client calls a mailbox is one argument of one command.
+func FuzzMailbox(f *testing.F) {
+	for _, name := range []string{"INBOX", "a/b", `"`, `\`, "*", "%", "&", "&-", "{5}", "{5+}\r\n", "\u00fc/\u53f0", "", "//", "a.b", " ", "INBOX/", "\xff"} {
+		f.Add(name, true)
+		f.Add(name, false)
+	}
+	f.Fuzz(func(t *testing.T, name string, path bool) {
+		srv := imaptest.New(t, imaptest.Courier())
+		o := imap.Options{}
+		if path {
+			o.Hierarchy = "/"
+		}
+		a, err := newStore(t, srv, o).Login(t.Context(), in(name))
+		if err == nil {
+			_, err = a.Open(t.Context())
+			a.Close()
+		}
+		if err != nil && upstream.KindOf(err) != upstream.Internal {
+			t.Errorf("%q: %v, want an internal error", name, err)
+		}
+		opened := 0
+		for _, e := range srv.Journal().Entries() {
+			switch e.Kind {
+			case imaptest.Broken:
+				t.Errorf("%q: the server could not read a command", name)
+			case imaptest.Received:
+				switch e.Command.Verb {
+				case "SELECT", "EXAMINE":
+					opened++
+				case "LOGIN", "NAMESPACE", "LOGOUT", "CAPABILITY", "UID FETCH":
+				default:
+					t.Errorf("%q: the server got %q", name, e.Command.Line)
+				}
+			}
+		}
+		if opened > 1 {
+			t.Errorf("%q: %d mailboxes were opened", name, opened)
+		}
+	})
+}

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/popgate/popgate/upstream/imap/imapguard"
+	"github.com/popgate/popgate/upstream/imap/ledger"
 	"github.com/popgate/popgate/upstream/imap/listcache"
 	"github.com/popgate/popgate/upstream/readahead"
 )
@@ -67,7 +68,9 @@ type Options struct {
 	// MasterSeparator makes one login name of the user whose maildrop is wanted
 	// and the one who proves it, in this order: with "*" alice*master, as Dovecot
 	// may be set up. "" gives both to AUTHENTICATE PLAIN (RFC 4616), which most
-	// servers have. It is for passwords: a token is for whom it is for.
+	// servers have. It is for passwords: a token is for whom it is for. Where the
+	// server takes such names and clients send them, it has to be set, or they
+	// have other locks than the user in front.
 	MasterSeparator string
 
 	Mailbox string // where a login names none; "" is INBOX
@@ -77,6 +80,12 @@ type Options struct {
 	// for it ("INBOX." at Courier). With "" names are those that the server
 	// lists. One more round trip for a mailbox other than INBOX.
 	Hierarchy string
+
+	// Window shows a part of the mailbox; it needs a Ledger. One SEARCH more for a
+	// login that finds messages which were not shown yet.
+	Window Window
+	// Ledger remembers what was shown in a window; it may be shared by stores.
+	Ledger *ledger.Ledger
 
 	Trash  string // mailbox of the Trash policy; "" is the one with the \Trash use
 	Delete Policy
@@ -179,6 +188,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if n := utf8.RuneCountInString(o.Hierarchy); n > 1 || strings.ContainsFunc(o.Hierarchy+o.MasterSeparator, unicode.IsControl) {
 		return o, errors.New("imap: the hierarchy separator is one character, and no separator holds control characters")
+	}
+	if err := o.Window.check(); err != nil {
+		return o, err
+	}
+	if o.Window != (Window{}) && o.Ledger == nil {
+		return o, errors.New("imap: a window needs a ledger, or what was shown once would not stay")
 	}
 	if o.MaxMessages <= 0 {
 		o.MaxMessages = 1_000_000

@@ -489,7 +489,7 @@ func TestStoreThatReusesOverTheFaultBench(t *testing.T) {
 		t.Run(p.Name, func(t *testing.T) {
 			t.Parallel()
 			upstreamtest.Run(t, func(t *testing.T) upstreamtest.Harness {
-				h := benchHarness(p, imap.Expunge, time.Hour)(t)
+				h := benchHarness(p, imap.Options{Reuse: time.Hour})(t)
 				open(t, h.Store.(*imap.Store)).Close()
 				return h
 			})

@@ -224,7 +224,7 @@ func TestListsStayExact(t *testing.T) {
 	s := jmaptest.New(t, jmaptest.Options{MaxGet: 8})
 	store, how := cachedStore(t, s, 1<<20, nil)
 	hows := map[string]int{}
-	for range 300 {
+	for range 120 {
 		for range random.IntN(6) {
 			all := s.Emails("")
 			if len(all) == 0 || random.IntN(3) == 0 {
@@ -249,21 +249,23 @@ func TestListsStayExact(t *testing.T) {
 		listedAs(t, s, store)
 		hows[*how]++
 	}
-	if hows["unchanged"] < 10 || hows["added"] < 10 || hows["removed"] < 10 || hows["full"] > 60 {
+	if hows["unchanged"] < 5 || hows["added"] < 5 || hows["removed"] < 5 || hows["full"] > 30 {
 		t.Errorf("listed %v", hows)
 	}
 }
 
-// TestAListIsOfOneMailbox: a list is not taken for that of another.
+// TestAListIsOfOneMailbox: a list is not taken for that of another, be it as long
+// and with the same message at its end.
 func TestAListIsOfOneMailbox(t *testing.T) {
 	s := jmaptest.New(t, jmaptest.Options{})
-	s.Deliver([]byte(small))
+	s.DeliverAt([]byte("of the inbox"), time.Unix(0, 0), jmaptest.Inbox)
 	s.DeliverAt([]byte("other"), time.Unix(0, 0), jmaptest.Archive)
+	s.DeliverAt([]byte("of both"), time.Unix(9, 0), jmaptest.Inbox, jmaptest.Archive)
 	cache := jmap.NewCache(1 << 20)
 	for _, mailbox := range []string{"", "Archive", "", "Archive"} {
 		store := newStore(t, s, func(o *jmap.Options) { o.Cache, o.Mailbox = cache, mailbox })
 		_, m := open(t, store)
-		if want := map[string]int64{"": int64(len(small)), "Archive": 5}[mailbox]; m.Len() != 1 || m.Size(0) != want {
+		if want := map[string]int64{"": 12, "Archive": 5}[mailbox]; m.Len() != 2 || m.Size(0) != want {
 			t.Errorf("%q: %d messages, the first of %d octets", mailbox, m.Len(), m.Size(0))
 		}
 	}
@@ -272,7 +274,7 @@ func TestAListIsOfOneMailbox(t *testing.T) {
 // TestTheCacheIsBounded, and 24 octets a message are enough for the ids of Cyrus
 // and Fastmail, and for UUIDs.
 func TestTheCacheIsBounded(t *testing.T) {
-	const n = 10_000
+	const n = 2_000
 	for _, tt := range []struct {
 		name  string
 		id    func(i int) string

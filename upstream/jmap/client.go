@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/popgate/popgate/upstream"
@@ -18,72 +19,152 @@ import (
 // waits is how often a request is sent again because the server said when.
 const waits = 2
 
-// A client makes the requests of one account.
+// A client makes the requests of one account. It is safe for concurrent use once
+// the session resource is read.
 type client struct {
 	store *Store
 	creds upstream.Credentials
 	session
+
+	renewing chan struct{} // holds one, which is taken for the time of a renewal
+
+	mu      sync.Mutex
+	secret  upstream.Secret // the one that is shown: that of creds, or a later one
+	renewed bool            // the last one was renewed, and not accepted yet
+}
+
+func newClient(s *Store, creds upstream.Credentials) *client {
+	c := &client{store: s, creds: creds, secret: creds.Secret, renewing: make(chan struct{}, 1)}
+	c.renewing <- struct{}{}
+	return c
 }
 
 // authorize is the only place where credentials are put into a request, and it
-// does so for the origin that the operator named and for no other.
-func (c *client) authorize(op string, req *http.Request) error {
-	if at := origin(req.URL); at != c.store.origin {
-		return failf(upstream.Internal, op, "the server names %s, which is not %s: credentials stay within one origin", shown(at), c.store.origin)
+// does so for the origins that the operator named and for no other. It returns the
+// secret that it put there.
+func (c *client) authorize(op string, req *http.Request) (upstream.Secret, error) {
+	if at := origin(req.URL); c.store.origins[at] == nil {
+		return upstream.Secret{}, failf(upstream.Internal, op, "the server names %s, which is not %s: %s", shown(at), c.store.origin, staysWithin)
 	}
-	if c.store.o.Auth == Bearer {
-		req.Header.Set("Authorization", "Bearer "+c.creds.Secret.Reveal())
-		return nil
+	c.mu.Lock()
+	secret := c.secret
+	c.mu.Unlock()
+	if c.store.bearer(c.creds) {
+		req.Header.Set("Authorization", "Bearer "+secret.Reveal())
+	} else {
+		req.SetBasicAuth(c.creds.User, secret.Reveal())
 	}
-	req.SetBasicAuth(c.creds.User, c.creds.Secret.Reveal())
-	return nil
+	return secret, nil
+}
+
+// staysWithin says why credentials are not sent.
+const staysWithin = "credentials go to no origin that is not in the configuration"
+
+// renew replaces the secret that was just refused, once for each refusal. It
+// reports whether there is another one now.
+func (c *client) renew(ctx context.Context, refused upstream.Secret) (bool, error) {
+	if c.creds.Renewer == nil {
+		return false, nil
+	}
+	select {
+	case <-c.renewing:
+	case <-ctx.Done():
+		return false, failf(upstream.Unavailable, "renew", "%w", context.Cause(ctx))
+	}
+	defer func() { c.renewing <- struct{}{} }()
+	c.mu.Lock()
+	secret, renewed := c.secret, c.renewed
+	c.mu.Unlock()
+	switch {
+	case secret != refused: // another request was refused before
+		return true, nil
+	case renewed:
+		return false, nil
+	}
+	secret, err := c.creds.Renewer.Renew(ctx, refused)
+	if err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.secret, c.renewed = secret, true
+	return true, nil
+}
+
+// accepted notes that a secret was not refused.
+func (c *client) accepted(secret upstream.Secret) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.secret == secret {
+		c.renewed = false
+	}
 }
 
 // send makes one HTTP request and returns its answer, whatever its status is. It
-// waits where the server says Retry-After: it then has not acted on the request.
+// waits where the server says Retry-After, and renews a secret that is refused: the
+// server then has not acted on the request.
 func (c *client) send(ctx context.Context, op, method, address string, body []byte, header http.Header) (*http.Response, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, failf(upstream.Unavailable, op, "the server names an address that is none: %s", shown(err.Error()))
 	}
-	for try := 0; ; try++ {
-		req := &http.Request{Method: method, URL: u, Header: header.Clone(), Host: u.Host}
-		if req.Header == nil {
-			req.Header = http.Header{}
-		}
-		if body != nil {
-			req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-			req.Header.Set("Content-Type", "application/json")
-		}
-		req.Header.Set("User-Agent", "popgate")
-		if err := c.authorize(op, req); err != nil {
+	for wait := 0; ; {
+		resp, secret, err := c.sendOnce(ctx, op, method, u, body, header)
+		if err != nil {
 			return nil, err
 		}
-		c.tell("popgate", fmt.Sprintf("%s: %s, %d octets", op, method, len(body)))
-		resp, err := c.store.roundTrip(ctx, req)
-		if err != nil {
-			c.tell("server", op+": no answer")
-			return nil, lost(ctx, op, err)
+		if resp.StatusCode == http.StatusUnauthorized {
+			again, err := c.renew(ctx, secret)
+			if err != nil {
+				discard(resp)
+				return nil, fail(upstream.KindOf(err), op, fmt.Errorf("the secret is refused: %w", err))
+			}
+			if !again {
+				return resp, nil
+			}
+			discard(resp)
+			continue
 		}
-		c.tell("server", fmt.Sprintf("%s: HTTP %d, %d octets", op, resp.StatusCode, resp.ContentLength))
-		if e := resp.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-			resp.Body.Close()
-			return nil, failf(upstream.Unavailable, op, "the answer is compressed (%s), which nobody asked for", shown(e))
-		}
-		if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable || try == waits {
+		c.accepted(secret)
+		if wait == waits {
 			return resp, nil
 		}
-		after := retryAfter(resp.Header.Get("Retry-After"), time.Now())
-		end, limited := ctx.Deadline()
-		if after < 0 || after > c.store.o.RetryWait || limited && time.Until(end) <= after {
+		if again, err := c.waitFor(ctx, op, resp); err != nil {
+			return nil, err
+		} else if !again {
 			return resp, nil
 		}
-		discard(resp)
-		if err := wait(ctx, after); err != nil {
-			return nil, fail(upstream.Unavailable, op, err)
-		}
+		wait++
 	}
+}
+
+func (c *client) sendOnce(ctx context.Context, op, method string, u *url.URL, body []byte, header http.Header) (*http.Response, upstream.Secret, error) {
+	req := &http.Request{Method: method, URL: u, Header: header.Clone(), Host: u.Host}
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
+	if body != nil {
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("User-Agent", "popgate")
+	secret, err := c.authorize(op, req)
+	if err != nil {
+		return nil, secret, err
+	}
+	c.tell("popgate", fmt.Sprintf("%s: %s, %d octets", op, method, len(body)))
+	resp, err := c.store.roundTrip(ctx, req)
+	if err != nil {
+		c.tell("server", op+": no answer")
+		return nil, secret, lost(ctx, op, err)
+	}
+	c.tell("server", fmt.Sprintf("%s: HTTP %d, %d octets", op, resp.StatusCode, resp.ContentLength))
+	if e := resp.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		resp.Body.Close()
+		return nil, secret, failf(upstream.Unavailable, op, "the answer is compressed (%s), which nobody asked for", shown(e))
+	}
+	return resp, secret, nil
 }
 
 // tell lets an operator who asked for it read along: what is asked for and how it
@@ -92,6 +173,23 @@ func (c *client) tell(from, text string) {
 	if t := c.creds.Transcript; t != nil {
 		t.Note(from, text)
 	}
+}
+
+// waitFor waits where an answer says Retry-After, and it is worth it.
+func (c *client) waitFor(ctx context.Context, op string, resp *http.Response) (again bool, err error) {
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
+		return false, nil
+	}
+	after := retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	end, limited := ctx.Deadline()
+	if after < 0 || after > c.store.o.RetryWait || limited && time.Until(end) <= after {
+		return false, nil
+	}
+	discard(resp)
+	if err := wait(ctx, after); err != nil {
+		return false, fail(upstream.Unavailable, op, err)
+	}
+	return true, nil
 }
 
 // A call is one method call (RFC 8620 section 3.2).

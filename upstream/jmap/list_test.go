@@ -417,7 +417,7 @@ func TestASnapshotIsSmall(t *testing.T) {
 			if len(want) > 0 {
 				t.Errorf("%d are missing", len(want))
 			}
-			const more = 4
+			const more = 2
 			drops := []upstream.Maildrop{m}
 			before := heap()
 			for range more {
@@ -427,7 +427,7 @@ func TestASnapshotIsSmall(t *testing.T) {
 			got := (heap() - before) / (more * n)
 			runtime.KeepAlive(drops)
 			t.Logf("%d octets a message", got)
-			if got < 8 || got > 24 {
+			if got < 4 || got > 24 {
 				t.Errorf("%d octets a message", got)
 			}
 		})

@@ -3,7 +3,6 @@ package jmap
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/popgate/popgate/upstream"
 )
@@ -69,12 +68,8 @@ func (l *mailboxes) path(m mailbox) string {
 	return name
 }
 
-// served finds the mailbox that is the maildrop.
-func (l *mailboxes) served(o *Options) (mailbox, error) {
-	name := o.Mailbox
-	if strings.EqualFold(name, "INBOX") {
-		name = ""
-	}
+// served finds the mailbox that is the maildrop, by client.mailboxName.
+func (l *mailboxes) served(name string) (mailbox, error) {
 	m, ok := l.find(name, "inbox")
 	switch {
 	case !ok && name == "":
@@ -103,7 +98,7 @@ func (m *maildrop) findMailbox(ctx context.Context) error {
 	if err := m.client.do(ctx, opMailboxes, maxMailboxes, all.call()); err != nil {
 		return err
 	}
-	box, err := all.served(&m.client.store.o)
+	box, err := all.served(m.client.mailboxName())
 	m.mailbox = box.ID
 	return err
 }

@@ -46,9 +46,13 @@ const HiddenKeyword = "popgate-hidden"
 type Options struct {
 	// URL is https://HOST[:PORT][/PATH]; http:// to a loopback address alone.
 	// Without a path the session resource is at /.well-known/jmap.
-	URL  string
-	TLS  *tls.Config // roots and the like; may be nil
-	Auth Auth
+	URL string
+	// Origins are further ones, https://HOST[:PORT], to which credentials may go
+	// where the session resource says so. Without them it is the one of URL alone. A
+	// redirect never leads there.
+	Origins []string
+	TLS     *tls.Config // roots and the like; may be nil; ServerName is for URL alone
+	Auth    Auth        // of the secrets that are no tokens by themselves (upstream.Bearer)
 
 	Mailbox string // "" and INBOX are the one with the role inbox; else a name, or names from the top joined by "/"
 	Trash   string // mailbox of the Trash policy; "" is the one with the role trash
@@ -114,17 +118,36 @@ const (
 	opStore     = "store"     // Email/set
 )
 
-func (o Options) withDefaults() (Options, *url.URL, error) {
-	u, err := url.Parse(o.URL)
+// parseURL reads an address to which credentials may go.
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return o, nil, fmt.Errorf("jmap: %w", err)
+		return nil, fmt.Errorf("jmap: %w", err)
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
-		return o, nil, fmt.Errorf("jmap: %q is no https:// URL", u.Redacted())
+		return nil, fmt.Errorf("jmap: %q is no https:// URL", u.Redacted())
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return o, nil, errors.New("jmap: the URL holds more than a host, a port and a path")
+		return nil, errors.New("jmap: the URL holds more than a host, a port and a path")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
-		return o, nil, errors.New("jmap: http:// sends passwords in clear text and is for loopback addresses alone")
+		return nil, errors.New("jmap: http:// sends passwords in clear text and is for loopback addresses alone")
+	}
+	return u, nil
+}
+
+// parseOrigin reads one of Options.Origins.
+func parseOrigin(text string) (*url.URL, error) {
+	u, err := parseURL(text)
+	if err == nil && u.Path != "" && u.Path != "/" {
+		err = fmt.Errorf("jmap: %q is more than an origin, https://HOST[:PORT]", u.Redacted())
+	}
+	return u, err
+}
+
+func (o Options) withDefaults() (Options, *url.URL, error) {
+	u, err := parseURL(o.URL)
+	switch {
+	case err != nil:
+		return o, nil, err
 	case o.Auth > Bearer || o.Delete > Hide:
 		return o, nil, fmt.Errorf("jmap: unknown authentication %d or delete policy %d", o.Auth, o.Delete)
 	}

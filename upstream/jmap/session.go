@@ -74,17 +74,15 @@ func (c *client) fetchSessionOnce(ctx context.Context) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return statusOf(opLogin, resp)
+		return c.refused(statusOf(opLogin, resp))
 	}
 	var told struct {
 		Capabilities map[string]json.RawMessage `json:"capabilities"`
-		Accounts     map[string]struct {
-			ReadOnly bool `json:"isReadOnly"`
-		} `json:"accounts"`
-		Primary     map[string]string `json:"primaryAccounts"`
-		User        string            `json:"username"`
-		APIURL      string            `json:"apiUrl"`
-		DownloadURL string            `json:"downloadUrl"`
+		Accounts     map[string]sharedAccount   `json:"accounts"`
+		Primary      map[string]string          `json:"primaryAccounts"`
+		User         string                     `json:"username"`
+		APIURL       string                     `json:"apiUrl"`
+		DownloadURL  string                     `json:"downloadUrl"`
 	}
 	if err := decode(ctx, opLogin, resp, maxSession, &told); err != nil {
 		return err
@@ -92,15 +90,14 @@ func (c *client) fetchSessionOnce(ctx context.Context) error {
 	if _, ok := told.Capabilities[mailCapability]; !ok {
 		return failf(upstream.Internal, opLogin, "the server has no %s", mailCapability)
 	}
-	id := told.Primary[mailCapability]
-	account, ok := told.Accounts[id]
-	switch {
-	case id == "" || !ok:
-		return failf(upstream.Internal, opLogin, "the user has no account for mail")
-	case c.store.o.Auth == Bearer && !strings.EqualFold(told.User, c.creds.User):
-		return failf(upstream.Refused, opLogin, "the token is of another user")
+	if c.store.bearer(c.creds) && !strings.EqualFold(told.User, c.creds.User) {
+		return c.refused(failf(upstream.Refused, opLogin, "the token is of another user"))
 	}
-	s := session{accountID: id, base: base, readOnly: account.ReadOnly}
+	id, err := c.choose(told.Accounts, told.Primary[mailCapability])
+	if err != nil {
+		return err
+	}
+	s := session{accountID: id, base: base, readOnly: told.Accounts[id].ReadOnly}
 	if err := json.Unmarshal(told.Capabilities[coreCapability], &s.limits); err != nil {
 		return failf(upstream.Unavailable, opLogin, "the limits of the server: %s", shown(err.Error()))
 	}
@@ -123,8 +120,63 @@ func (c *client) fetchSessionOnce(ctx context.Context) error {
 	return nil
 }
 
+// refused makes an error of a login that the server refused. Where the secret can be
+// renewed it was not the client's, and nothing that the client can change.
+func (c *client) refused(err *upstream.Error) *upstream.Error {
+	if err.Kind == upstream.Refused && c.creds.Renewer != nil {
+		err.Kind = upstream.Internal
+	}
+	return err
+}
+
+// sharedAccount is an account of the session resource.
+type sharedAccount struct {
+	Name         string                     `json:"name"`
+	Personal     bool                       `json:"isPersonal"`
+	ReadOnly     bool                       `json:"isReadOnly"`
+	Capabilities map[string]json.RawMessage `json:"accountCapabilities"`
+}
+
+// choose returns the id of the account that is wanted: the user's own, which is
+// primary for mail, or that of another user who shares it with this one.
+func (c *client) choose(all map[string]sharedAccount, primary string) (id string, err error) {
+	name := c.creds.Authorize
+	if name == "" || name == c.creds.User {
+		if _, ok := all[primary]; !ok || primary == "" {
+			return "", failf(upstream.Internal, opLogin, "the user has no account for mail")
+		}
+		return primary, nil
+	}
+	for i, a := range all {
+		if _, mail := a.Capabilities[mailCapability]; a.Personal || !mail || a.Name != name {
+			continue
+		}
+		if id != "" {
+			return "", failf(upstream.Internal, opLogin, "two accounts of the name that is wanted are shared with the user")
+		}
+		id = i
+	}
+	if id == "" {
+		return "", failf(upstream.Refused, opLogin, "no account of the name that is wanted is shared with the user")
+	}
+	return id, nil
+}
+
+// mailboxName is the mailbox that is to be the maildrop; "" is the one with the
+// role inbox.
+func (c *client) mailboxName() string {
+	name := c.creds.Mailbox
+	if name == "" {
+		name = c.store.o.Mailbox
+	}
+	if strings.EqualFold(name, "INBOX") {
+		return ""
+	}
+	return name
+}
+
 // getSession follows the redirects from /.well-known/jmap to the session resource
-// (RFC 8620 section 2.2), within the origin, and remembers for later logins where
+// (RFC 8620 section 2.2), within its origin, and remembers for later logins where
 // they lead.
 func (c *client) getSession(ctx context.Context, at *url.URL) (*http.Response, *url.URL, error) {
 	for range 2 + maxRedirects {
@@ -146,21 +198,25 @@ func (c *client) getSession(ctx context.Context, at *url.URL) (*http.Response, *
 				resp.Body.Close()
 				return nil, nil, failf(upstream.Unavailable, opLogin, "a redirect to nowhere")
 			}
+			if to := origin(at); to != c.store.origin { // not even where credentials may go
+				resp.Body.Close()
+				return nil, nil, failf(upstream.Internal, opLogin, "a redirect to %s: %s", shown(to), staysWithin)
+			}
 		}
 		discard(resp)
 	}
 	return nil, nil, failf(upstream.Internal, opLogin, "more than %d redirects", maxRedirects)
 }
 
-// resolve makes an address of the session resource absolute, and sees that it is
-// within the origin.
+// resolve makes an address of the session resource absolute, and sees that
+// credentials may go there.
 func (c *client) resolve(base *url.URL, address string) (string, error) {
 	u, err := base.Parse(address)
 	if err != nil || address == "" {
 		return "", errors.New("the server names no address")
 	}
-	if at := origin(u); at != c.store.origin || u.User != nil {
-		return "", fmt.Errorf("%s is not %s: credentials stay within one origin", shown(at), c.store.origin)
+	if at := origin(u); c.store.origins[at] == nil || u.User != nil {
+		return "", fmt.Errorf("%s is not %s: %s", shown(at), c.store.origin, staysWithin)
 	}
 	return u.String(), nil
 }

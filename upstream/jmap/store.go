@@ -14,10 +14,10 @@ import (
 // Store is one JMAP service as an upstream.Store. It is safe for concurrent
 // use.
 type Store struct {
-	o      Options
-	http   *http.Client
-	origin string
-	start  *url.URL // where the session resource is looked for at first
+	o       Options
+	origin  string                  // of the session resource
+	origins map[string]*http.Client // credentials go to these and to no other
+	start   *url.URL                // where the session resource is looked for at first
 
 	sessionURL atomic.Pointer[url.URL] // where it was found last
 }
@@ -28,7 +28,18 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{o: o, http: newHTTP(o, u), origin: origin(u), start: u}
+	s := &Store{o: o, origin: origin(u), origins: map[string]*http.Client{}, start: u}
+	for _, more := range o.Origins {
+		at, err := parseOrigin(more)
+		if err != nil {
+			return nil, err
+		}
+		elsewhere := o
+		elsewhere.TLS = o.TLS.Clone()
+		elsewhere.TLS.ServerName = "" // its own name
+		s.origins[origin(at)] = newHTTP(elsewhere, at)
+	}
+	s.origins[s.origin] = newHTTP(o, u)
 	s.sessionURL.Store(u)
 	return s, nil
 }
@@ -36,8 +47,13 @@ func New(o Options) (*Store, error) {
 // Close closes the connections that no request uses. It leaves open sessions
 // alone.
 func (s *Store) Close() error {
-	s.http.CloseIdleConnections()
+	s.closeIdle()
 	return nil
+}
+
+// bearer reports whether the secret is shown as a token.
+func (s *Store) bearer(c upstream.Credentials) bool {
+	return s.o.Auth == Bearer || c.Proof == upstream.Bearer
 }
 
 // Login reads the session resource with these credentials.
@@ -45,13 +61,7 @@ func (s *Store) Login(ctx context.Context, creds upstream.Credentials) (upstream
 	if !s.sendable(creds) {
 		return nil, failf(upstream.Refused, opLogin, "no such user or secret can be: it holds what HTTP cannot carry")
 	}
-	switch {
-	case creds.Authorize != "" || creds.Mailbox != "":
-		return nil, failf(upstream.Internal, opLogin, "over JMAP a login is for the account that the server gives and for the store's own mailbox")
-	case creds.Proof == upstream.Bearer && s.o.Auth != Bearer:
-		return nil, failf(upstream.Internal, opLogin, "an access token, and the store sends passwords")
-	}
-	c := &client{store: s, creds: creds}
+	c := newClient(s, creds)
 	start := time.Now()
 	err := c.fetchSession(ctx)
 	s.traceEnd(opLogin, start, err)
@@ -72,7 +82,10 @@ func (s *Store) sendable(c upstream.Credentials) bool {
 	if strings.ContainsFunc(c.User, control) || strings.ContainsFunc(secret, control) {
 		return false
 	}
-	if s.o.Auth == Bearer {
+	if c.Proof == upstream.Shared && secret == "" { // nothing is proved
+		return false
+	}
+	if s.bearer(c) {
 		return secret != "" && !strings.ContainsFunc(secret, func(r rune) bool { return r <= 0x20 || r >= 0x7f })
 	}
 	return !strings.Contains(c.User, ":")
@@ -89,7 +102,7 @@ type account struct {
 
 // Key names the maildrop by server, account and mailbox.
 func (a *account) Key() string {
-	return "jmap+" + a.client.store.origin + "/" + a.client.store.o.Mailbox + ";" + a.client.accountID
+	return "jmap+" + a.client.store.origin + "/" + a.client.mailboxName() + ";" + a.client.accountID
 }
 
 // Terms has no wish: who may do what is not the store's business.

@@ -17,7 +17,7 @@ import (
 // maxHeaders bounds the header of an HTTP answer, in octets.
 const maxHeaders = 64 << 10
 
-// newHTTP makes the HTTP client that all accounts share. It speaks HTTP/1.1, asks
+// newHTTP makes the HTTP client for one origin, which all accounts share. It speaks HTTP/1.1, asks
 // for no compression, keeps no cookies, follows no redirect and knows no proxy:
 // what is done with a connection is what stands here.
 func newHTTP(o Options, origin *url.URL) *http.Client {
@@ -69,7 +69,7 @@ func (s *Store) roundTrip(ctx context.Context, req *http.Request) (*http.Respons
 	timer := time.AfterFunc(reuseTime, func() { cancel(errStale) })
 	timer.Stop()
 	defer timer.Stop()
-	resp, err := s.http.Do(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	resp, err := s.origins[origin(req.URL)].Do(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(c httptrace.GotConnInfo) {
 			if c.Reused {
 				timer.Reset(reuseTime)
@@ -91,8 +91,14 @@ func (s *Store) mayRepeat(ctx context.Context, err error) bool {
 	if !errors.Is(err, errLost) || ctx.Err() != nil {
 		return false
 	}
-	s.http.CloseIdleConnections()
+	s.closeIdle()
 	return true
+}
+
+func (s *Store) closeIdle() {
+	for _, c := range s.origins {
+		c.CloseIdleConnections()
+	}
 }
 
 // conn is a connection that tells of its end, and acknowledges at once what comes.

@@ -155,7 +155,7 @@ func (u *update) look(ctx context.Context) (there []email, boxes mailboxes, stat
 
 // same checks that the mailbox that was listed is the one that is served.
 func (m *maildrop) same(boxes mailboxes) error {
-	box, err := boxes.served(&m.client.store.o)
+	box, err := boxes.served(m.client.mailboxName())
 	if err != nil {
 		return fail(upstream.Changed, opMailboxes, err)
 	}
@@ -173,7 +173,7 @@ type removal func(email) map[string]any
 func (u *update) policy(boxes mailboxes) (removal, error) {
 	m := u.drop
 	o := &m.client.store.o
-	box, err := boxes.served(o)
+	box, err := boxes.served(m.client.mailboxName())
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ type Config struct {
 	Drain      time.Duration // how long sessions may go on after SIGTERM; 0 or more
 	Log        Log
 	Cache      Cache
+	Ledger     Ledger
 	Limits     Limits
 	Throttle   Throttle // guesses of passwords
 	Transcript Transcript
@@ -102,6 +103,11 @@ const (
 type Cache struct {
 	Memory int64  // octets; 0 is no cache
 	File   string // keeps them over a restart; "" for none
+}
+
+// Ledger remembers what was shown in the windows of routes.
+type Ledger struct {
+	File string // "" for none
 }
 
 // Limits bounds what clients and upstreams can take. In the fields that say

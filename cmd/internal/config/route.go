@@ -32,6 +32,7 @@ type Route struct {
 	Delete Delete
 	Trash  string // "" for the upstream's
 	Seen   bool
+	Window Window
 
 	path string // of its section in the file
 }
@@ -49,6 +50,17 @@ type Match struct {
 func (m Match) all() bool {
 	return len(m.Users)+len(m.Domains)+len(m.Listeners)+len(m.From) == 0 && m.Pattern == ""
 }
+
+// Window is the part of a mailbox that is shown. The zero value is all of it; where
+// more than one field is set, a message has to match them all.
+type Window struct {
+	Days   int  // received within so many days; 0 is no bound
+	Unseen bool // not read by anybody
+	Newest int  // so many of those, at most; 0 is no bound
+}
+
+// Given reports whether it is a part.
+func (w Window) Given() bool { return w != Window{} }
 
 // Master is a user who may open the maildrops of others.
 type Master struct {
@@ -171,6 +183,11 @@ func (r *Route) keys() []key {
 		without(deletePolicy("delete", &r.Delete)),
 		{name: "trash", accepts: "the name of a mailbox", set: text(&r.Trash)},
 		without(seen("seen", &r.Seen)),
+		{name: "window", keys: []key{
+			optional(number(1, 36500), "days", &r.Window.Days),
+			boolean("unseen", &r.Window.Unseen),
+			optional(number(1, 10_000_000), "newest", &r.Window.Newest),
+		}},
 	}
 }
 
@@ -311,8 +328,8 @@ func (l *loader) route(c *Config, r Route) {
 		if _, err := (Upstream{CA: a.CA}).Roots(); err != nil {
 			wrong("auth-http.ca", "%v", err)
 		}
-		if r.Upstream != "" || r.Accounts || r.Master.Given() || r.PasswordFile != "" || r.OAuth != "" || r.Trash != "" {
-			wrong("auth-http", "the service proves the client and says where it goes; leave out upstream, accounts, master, password-file, oauth and trash")
+		if r.Upstream != "" || r.Accounts || r.Master.Given() || r.PasswordFile != "" || r.OAuth != "" || r.Trash != "" || r.Window.Given() {
+			wrong("auth-http", "the service proves the client and says where it goes; leave out upstream, accounts, master, password-file, oauth, trash and window")
 		}
 	} else if !slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == r.Upstream }) {
 		if r.Upstream == "" {
@@ -341,6 +358,9 @@ func (l *loader) route(c *Config, r Route) {
 	// Without a proof of ours any password would do.
 	if own := r.Master.Given() || r.PasswordFile != "" || r.OAuth != ""; own && !r.Accounts {
 		l.report(l.place(r.path), r.path, "with master, password-file or oauth the mail server no longer sees the client's password, and anybody could log in; add accounts: true")
+	}
+	if r.Window.Given() && c.Ledger.File == "" && !l.refused("ledger.file") {
+		wrong("window", "what a window has shown once stays until it is deleted, which takes a file to remember; give ledger.file")
 	}
 	if r.Accounts && c.Accounts.File == "" {
 		wrong("accounts", "there are none; give accounts.file, or leave this out")
@@ -373,7 +393,7 @@ func (l *loader) overJMAP(c *Config, r Route, wrong func(name, format string, ar
 			given bool
 		}{
 			{"folders", r.Folders != NoFolders}, {"mailbox", r.Mailbox != ""}, {"authorize", r.Authorize != ""},
-			{"client-authorize", r.ClientAuthorize}, {"master", r.Master.Given()},
+			{"client-authorize", r.ClientAuthorize}, {"master", r.Master.Given()}, {"window", r.Window.Given()},
 		} {
 			if is.given {
 				wrong(is.name, "it goes with imap:// and imaps://, and not with %s", u)

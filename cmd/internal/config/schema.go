@@ -66,6 +66,9 @@ func schema(c *Config) []key {
 			optional(octets, "memory", &c.Cache.Memory),
 			{name: "file", accepts: "a file name", file: true, set: text(&c.Cache.File)},
 		}},
+		{name: "ledger", keys: []key{
+			{name: "file", accepts: "a file name", file: true, set: text(&c.Ledger.File)},
+		}},
 		{name: "limits", keys: []key{
 			number(1, 1_000_000)("connections", &l.Connections),
 			optional(number(1, 1_000_000), "connections-per-address", &l.ConnectionsPerAddress),

@@ -18,10 +18,11 @@ type Upstream struct {
 	// connection to a loopback address stays plain; to any other IMAP needs STARTTLS,
 	// and JMAP is refused.
 	TLS        bool
-	StartTLS   bool   // STARTTLS to a loopback address too; never with TLS
-	CA         string // PEM file of the roots to trust; "" for the system's
-	ServerName string // name expected in the certificate; "" for Host
-	Bearer     bool   // JMAP: the secret is a token, and not a password
+	StartTLS   bool     // STARTTLS to a loopback address too; never with TLS
+	CA         string   // PEM file of the roots to trust; "" for the system's
+	ServerName string   // name expected in the certificate; "" for Host
+	Bearer     bool     // JMAP: the secret is a token, and not a password
+	Origins    []string // JMAP: https://HOST[:PORT] to which the secret may go beside Host
 	Mailbox    string
 	Trash      string // "" for the mailbox with the \Trash special use, or the role trash
 	// Reuse is how long after its login a connection may serve further sessions of
@@ -54,6 +55,8 @@ func (u *Upstream) keys() []key {
 		choice("tls", "upstream-tls", &u.StartTLS, option("auto", false), option("starttls", true)),
 		{name: "ca", flag: "upstream-ca", accepts: "a PEM file", file: true, set: text(&u.CA)},
 		choice("auth", "", &u.Bearer, option("basic", false), option("bearer", true)),
+		{name: "origins", accepts: "https://HOST[:PORT]", list: func() { u.Origins = nil },
+			set: func(s string) error { return addOrigin(&u.Origins, s) }},
 		{name: "server-name", accepts: "the name in the server's certificate", set: text(&u.ServerName)},
 		{name: "mailbox", flag: "mailbox", accepts: "the name of a mailbox", set: text(&u.Mailbox)},
 		{name: "trash", flag: "trash", accepts: "the name of a mailbox", set: text(&u.Trash)},
@@ -151,6 +154,9 @@ func (l *loader) upstream(u Upstream) {
 	}
 	if u.Bearer && !u.JMAP {
 		wrong("auth", "bearer goes with jmap+https://, and not with %s; leave one of the two out", u)
+	}
+	if len(u.Origins) > 0 && !u.JMAP {
+		wrong("origins", "origins go with jmap+https://, and not with %s; leave one of the two out", u)
 	}
 	if u.Reuse > 0 && u.JMAP {
 		wrong("reuse", "reuse goes with imap:// and imaps://; over HTTP connections are kept anyway; leave it out")

@@ -11,11 +11,12 @@ import (
 
 // Options is what the demonstration needs.
 type Options struct {
-	IMAP string    // host:port for the IMAP server, a loopback address; port 0 is a free one
-	Once bool      // return when the session has ended
-	Out  io.Writer // where the dialogue goes
+	Address string    // host:port for the mail server, a loopback address; port 0 is a free one
+	JMAP    bool      // it speaks JMAP, and not IMAP
+	Once    bool      // return when the session has ended
+	Out     io.Writer // where the dialogue goes
 
-	// Start runs a gateway in front of the IMAP server at upstream, which
+	// Start runs a gateway in front of the mail server at upstream, which
 	// speaks clear text. It returns when POP3 clients can connect at address.
 	// Stop ends it and waits until it has ended.
 	Start func(ctx context.Context, upstream netip.AddrPort) (address string, stop func() error, err error)
@@ -25,29 +26,23 @@ type Options struct {
 // after the session; with an error if anything was not as it must be.
 func Run(ctx context.Context, o Options) (err error) {
 	mail := samples()
-	server, err := newIMAPServer(mail)
-	if err != nil {
-		return err
+	protocol, serve := "IMAP", serveIMAP
+	if o.JMAP {
+		protocol, serve = "JMAP", serveJMAP
 	}
-	ln, err := net.Listen("tcp", o.IMAP)
+	ln, err := net.Listen("tcp", o.Address)
 	if err != nil {
 		return err
 	}
 	upstream, err := netip.ParseAddrPort(ln.Addr().String())
 	if err != nil || !upstream.Addr().IsLoopback() {
-		return errors.Join(fmt.Errorf("the IMAP server of the demonstration is for loopback addresses, not %s", ln.Addr()), ln.Close())
+		return errors.Join(fmt.Errorf("the %s server of the demonstration is for loopback addresses, not %s", protocol, ln.Addr()), ln.Close())
 	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = server.Serve(patient{ln}) // ends with ln; a client notices what goes wrong before
-	}()
-	defer func() {
-		// Close of the server alone would miss a listener that Serve does not
-		// know yet.
-		err = errors.Join(err, ignoreClosed(ln.Close()), ignoreClosed(server.Close()))
-		<-served
-	}()
+	end, err := serve(ln, mail)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	defer func() { err = errors.Join(err, end()) }()
 
 	address, stop, err := o.Start(ctx, upstream)
 	if err != nil {
@@ -55,7 +50,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 
-	fmt.Fprintf(o.Out, "An IMAP server with %d messages listens on %s, popgate before it on %s.\n", len(mail), upstream, address)
+	fmt.Fprintf(o.Out, "The %s server, with %d messages, listens on %s, popgate before it on %s.\n", protocol, len(mail), upstream, address)
 	fmt.Fprint(o.Out, "A POP3 client (C) now talks to popgate (S).\n\n")
 	left, err := play(ctx, address, mail, o.Out)
 	if err != nil {
@@ -64,22 +59,23 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Once {
 		return nil
 	}
-	if err := invite(o.Out, address, upstream, left); err != nil {
+	if err := invite(o.Out, address, at(o.JMAP, upstream), left); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	return nil
 }
 
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
+// at says where the mail server is.
+func at(jmap bool, upstream netip.AddrPort) string {
+	if jmap {
+		return "JMAP is at http://" + upstream.String() + "/.well-known/jmap"
 	}
-	return err
+	return "IMAP is at " + upstream.String()
 }
 
 // invite prints what to try next.
-func invite(out io.Writer, address string, upstream netip.AddrPort, mail []sample) error {
+func invite(out io.Writer, address, upstream string, mail []sample) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return err
@@ -101,7 +97,7 @@ In a mail program:
   user          %[1]s
   password      %[2]s
 
-The same mailbox over IMAP is at %[6]s. It holds:
+The same mailbox over %[6]s. It holds:
 
 `, user, password, address, host, port, upstream)
 	for i, s := range mail {

@@ -134,7 +134,7 @@ func TestRun(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			out := &cancelOn{text: "The same mailbox over IMAP", cancel: cancel}
 			stopped := 0
-			err := demo.Run(ctx, demo.Options{IMAP: "127.0.0.1:0", Once: tt.once, Out: out,
+			err := demo.Run(ctx, demo.Options{Address: "127.0.0.1:0", Once: tt.once, Out: out,
 				Start: func(_ context.Context, upstream netip.AddrPort) (string, func() error, error) {
 					countMessages(t, upstream, 12)
 					return fakePOP3(t, nil), func() error { stopped++; return nil }, nil
@@ -161,7 +161,7 @@ func TestRunFailures(t *testing.T) {
 		{"the_port_is_no_port", "127.0.0.1:x", "x"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := demo.Run(t.Context(), demo.Options{IMAP: tt.imap, Once: true, Out: io.Discard, Start: start})
+			err := demo.Run(t.Context(), demo.Options{Address: tt.imap, Once: true, Out: io.Discard, Start: start})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Run = %v, want an error with %q", err, tt.want)
 			}

@@ -1,4 +1,4 @@
-// Package demo is `popgate demo`: an IMAP server in memory with sample mail,
+// Package demo is `popgate demo`: an IMAP or JMAP server in memory with sample mail,
 // the gateway in front of it, and one POP3 session that is played over TCP and
 // printed as it goes.
 //
@@ -12,6 +12,6 @@
 //   - The samples are the same on every run. They name roles at example.com
 //     and nobody else.
 //
-// Limits: the IMAP server keeps its mail in memory and forgets it at the end;
+// Limits: the mail server keeps its mail in memory and forgets it at the end;
 // it is for trying things out and listens on a loopback address.
 package demo

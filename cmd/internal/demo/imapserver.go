@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -19,6 +20,36 @@ const (
 	password = "demo"
 )
 
+// serveIMAP serves mail on ln, until the function that it returns is called.
+func serveIMAP(ln net.Listener, mail []sample) (end func() error, err error) {
+	server, err := newIMAPServer(mail)
+	if err != nil {
+		return nil, err
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(patient{ln}) // ends with ln; a client notices what goes wrong before
+	}()
+	return func() error {
+		// Close of the server alone would miss a listener that Serve does not
+		// know yet.
+		err := errors.Join(ignoreClosed(ln.Close()), ignoreClosed(server.Close()))
+		<-served
+		return err
+	}, nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// received is when message i came.
+func received(i int) time.Time { return time.Date(2026, time.March, 2, 10, i, 0, 0, time.UTC) }
+
 // newIMAPServer returns a server in memory whose INBOX holds mail.
 func newIMAPServer(mail []sample) (*imapserver.Server, error) {
 	account := imapmemserver.NewUser(user, password)
@@ -28,8 +59,7 @@ func newIMAPServer(mail []sample) (*imapserver.Server, error) {
 		}
 	}
 	for i, s := range mail {
-		at := time.Date(2026, time.March, 2, 10, i, 0, 0, time.UTC)
-		if _, err := account.Append("INBOX", literal{bytes.NewReader(s.raw)}, &imap.AppendOptions{Time: at}); err != nil {
+		if _, err := account.Append("INBOX", literal{bytes.NewReader(s.raw)}, &imap.AppendOptions{Time: received(i)}); err != nil {
 			return nil, fmt.Errorf("append the message with %s: %w", s.what, err)
 		}
 	}

@@ -4,7 +4,7 @@ import "slices"
 
 // List returns every mutant.
 func List() []Mutant {
-	return slices.Concat(front(), engine(), store(), reuse(), jmap(), guard(), around())
+	return slices.Concat(front(), engine(), store(), identity(), window(), reuse(), jmap(), guard(), around(), route())
 }
 
 // around are the sabotages of what stands between engine and store.

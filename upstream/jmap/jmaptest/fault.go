@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/popgate/popgate/upstream/jmap/jmapmem"
 )
 
 // An Ending is how a connection stops to work.
@@ -89,13 +91,10 @@ func Op(op string) func(Request) bool { return func(r Request) bool { return r.O
 func Method(name string) func(Request) bool { return func(r Request) bool { return r.Calls(name) } }
 
 // A Reply answers a method call.
-type Reply struct {
-	Name string // of the method, or "error"
-	Args any
-}
+type Reply = jmapmem.Reply
 
 // Problem is the reply of a method that failed.
-func Problem(kind string) *Reply { return &Reply{"error", map[string]any{"type": kind}} }
+func Problem(kind string) *Reply { return jmapmem.Problem(kind) }
 
 // A CallHook is called before a method is executed and may answer in its place. It
 // may use every method of the server but Hook and OnCall.
@@ -130,30 +129,23 @@ func (s *Server) faultFor(r Request) *Fault {
 	return nil
 }
 
-// answer is an HTTP answer before it goes out.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
 // send writes a, as f says.
-func (s *Server) send(w http.ResponseWriter, a answer, f *Fault, chunked bool) {
+func (s *Server) send(w http.ResponseWriter, a jmapmem.Answer, f *Fault, chunked bool) {
 	if f != nil && f.Change != nil {
-		a.body = f.Change(a.body)
+		a.Body = f.Change(a.Body)
 	}
 	if f == nil || f.End == 0 && f.Length == "" {
-		for k, v := range a.header {
+		for k, v := range a.Header {
 			w.Header()[k] = v
 		}
 		if !chunked {
-			w.Header().Set("Content-Length", fmt.Sprint(len(a.body)))
+			w.Header().Set("Content-Length", fmt.Sprint(len(a.Body)))
 		}
-		w.WriteHeader(a.status)
+		w.WriteHeader(a.Status)
 		if chunked {
 			w.(http.Flusher).Flush()
 		}
-		w.Write(a.body)
+		w.Write(a.Body)
 		return
 	}
 	c, _, err := w.(http.Hijacker).Hijack()
@@ -166,7 +158,7 @@ func (s *Server) send(w http.ResponseWriter, a answer, f *Fault, chunked bool) {
 		s.mu.Unlock()
 		c.Close()
 	}()
-	body, length := a.body, fmt.Sprint(len(a.body))
+	body, length := a.Body, fmt.Sprint(len(a.Body))
 	if f.Length != "" {
 		length = f.Length
 	}
@@ -175,8 +167,8 @@ func (s *Server) send(w http.ResponseWriter, a answer, f *Fault, chunked bool) {
 	}
 	if f.End == 0 || f.After >= 0 {
 		var head strings.Builder
-		fmt.Fprintf(&head, "HTTP/1.1 %d %s\r\n", a.status, http.StatusText(a.status))
-		a.header.Write(&head)
+		fmt.Fprintf(&head, "HTTP/1.1 %d %s\r\n", a.Status, http.StatusText(a.Status))
+		a.Header.Write(&head)
 		fmt.Fprintf(&head, "Content-Length: %s\r\n\r\n", length)
 		c.Write([]byte(head.String()))
 		c.Write(body)

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/popgate/popgate/upstream/jmap/jmapmem"
 )
 
 // The one user.
@@ -19,6 +21,19 @@ const (
 	Token    = "token-of-alice"
 	Account  = "alice@example.test" // the id of the account, odd as Cyrus has it
 )
+
+// The mailboxes, by id: those with the roles inbox and trash, and one without.
+const (
+	Inbox   = jmapmem.Inbox
+	Trash   = jmapmem.Trash
+	Archive = jmapmem.Archive
+)
+
+// A Mailbox of the account.
+type Mailbox = jmapmem.Mailbox
+
+// An Email of the account.
+type Email = jmapmem.Email
 
 // Options says how a server behaves. The zero value is a plain one over net.Pipe.
 type Options struct {
@@ -44,6 +59,7 @@ type Options struct {
 
 // Server is a JMAP server. Its methods are safe for concurrent use.
 type Server struct {
+	*jmapmem.Account
 	URL string // http://HOST:PORT; over net.Pipe the host exists in Dial alone
 
 	o       Options
@@ -55,21 +71,15 @@ type Server struct {
 
 	hooking sync.Mutex // while hooks look at a request
 
-	mu        sync.Mutex
-	down      bool
-	conns     map[net.Conn]struct{}
-	dialed    []string
-	hooks     []Hook
-	calls     []CallHook
-	rewrites  []func(method string, reply map[string]any)
-	requests  int
-	journal   []Entry
-	state     int
-	history   []change
-	forgotten int // the state up to which it is forgotten
-	delivered int
-	mailboxes []*Mailbox
-	emails    map[string]*Email
+	mu       sync.Mutex
+	down     bool
+	conns    map[net.Conn]struct{}
+	dialed   []string
+	hooks    []Hook
+	calls    []CallHook
+	rewrites []func(method string, reply map[string]any)
+	requests int
+	journal  []Entry
 }
 
 // New starts a server that has the mailboxes Inbox, Trash and Archive and no
@@ -78,8 +88,7 @@ func New(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{
 		o: o, stopped: make(chan struct{}), served: make(chan struct{}),
-		conns: map[net.Conn]struct{}{}, emails: map[string]*Email{}, state: 1,
-		mailboxes: []*Mailbox{{ID: "inbox-1", Name: "Inbox", Role: "inbox"}, {ID: "trash-1", Name: "Trash", Role: "trash"}, {ID: "archive-1", Name: "Archive"}},
+		conns: map[net.Conn]struct{}{},
 	}
 	scheme := "http://"
 	if o.TLS != nil {
@@ -96,6 +105,17 @@ func New(t testing.TB, o Options) *Server {
 		s.ln = &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		s.URL = scheme + "127.0.0.1:8080"
 	}
+	base := ""
+	if o.Absolute {
+		base = s.URL
+	}
+	s.Account = jmapmem.New(jmapmem.Options{
+		User: User, Password: Password, ID: Account, Absolute: base, NoJump: o.NoJump, Ranges: o.Ranges, QueryMax: o.QueryMax,
+		MaxGet: o.MaxGet, MaxSet: o.MaxSet, MaxCalls: o.MaxCalls, MaxRequest: o.MaxRequest, MaxConcurrent: o.MaxConcurrent,
+		EmailID: o.ID, Session: o.Session, GoneIsDestroyed: o.GoneIsDestroyed,
+		Before: s.replyFor, After: s.rewrite, Changed: s.note,
+	})
+	s.SetToken(Token)
 	ln := s.ln
 	if o.TLS != nil {
 		ln = tls.NewListener(ln, o.TLS)

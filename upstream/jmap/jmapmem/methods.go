@@ -1,4 +1,4 @@
-package jmaptest
+package jmapmem
 
 import (
 	"encoding/json"
@@ -10,7 +10,7 @@ import (
 )
 
 // api executes the calls of one request (RFC 8620 section 3).
-func (s *Server) api(text []byte) answer {
+func (a *Account) api(text []byte) Answer {
 	var request struct {
 		Using []string             `json:"using"`
 		Calls [][3]json.RawMessage `json:"methodCalls"`
@@ -19,9 +19,9 @@ func (s *Server) api(text []byte) answer {
 	switch {
 	case err != nil:
 		return requestError("notJSON", "")
-	case len(request.Calls) > s.limit(s.o.MaxCalls, 50):
+	case len(request.Calls) > a.limit(a.o.MaxCalls, 50):
 		return requestError("limit", "maxCallsInRequest")
-	case len(text) > s.limit(s.o.MaxRequest, 10<<20):
+	case len(text) > a.limit(a.o.MaxRequest, 10<<20):
 		return requestError("limit", "maxSizeRequest")
 	case !slices.Contains(request.Using, "urn:ietf:params:jmap:core") || !slices.Contains(request.Using, "urn:ietf:params:jmap:mail"):
 		return requestError("unknownCapability", "")
@@ -34,28 +34,28 @@ func (s *Server) api(text []byte) answer {
 		if json.Unmarshal(c[0], &name) != nil || json.Unmarshal(c[1], &args) != nil || json.Unmarshal(c[2], &id) != nil {
 			return requestError("notRequest", "")
 		}
-		r := s.execute(name, args, replies)
+		r := a.execute(name, args, replies)
 		replies[id] = r
 		out = append(out, [3]any{r.Name, r.Args, id})
 	}
 	return asJSON(map[string]any{"methodResponses": out, "sessionState": "0"})
 }
 
-func (s *Server) limit(n, v int) int {
+func (a *Account) limit(n, v int) int {
 	if n == 0 {
 		return v
 	}
 	return n
 }
 
-func requestError(kind, limit string) answer {
-	a := asJSON(map[string]any{"type": "urn:ietf:params:jmap:error:" + kind, "limit": limit, "status": 400})
-	a.status = http.StatusBadRequest
-	a.header.Set("Content-Type", "application/problem+json")
-	return a
+func requestError(kind, limit string) Answer {
+	out := asJSON(map[string]any{"type": "urn:ietf:params:jmap:error:" + kind, "limit": limit, "status": 400})
+	out.Status = http.StatusBadRequest
+	out.Header.Set("Content-Type", "application/problem+json")
+	return out
 }
 
-func (s *Server) execute(name string, args map[string]any, before map[string]Reply) Reply {
+func (a *Account) execute(name string, args map[string]any, before map[string]Reply) Reply {
 	if ref, ok := args["#ids"].(map[string]any); ok { // RFC 8620 section 3.7
 		r, ok := before[fmt.Sprint(ref["resultOf"])]
 		path, _ := ref["path"].(string)
@@ -72,49 +72,61 @@ func (s *Server) execute(name string, args map[string]any, before map[string]Rep
 			args["ids"] = []any{}
 		}
 	}
-	s.mu.Lock()
-	hooks := s.calls
-	s.mu.Unlock()
-	for _, h := range hooks {
-		if r := h(name, args); r != nil {
+	if a.o.Before != nil {
+		if r := a.o.Before(name, args); r != nil {
 			return *r
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if args["accountId"] != Account {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if args["accountId"] != a.o.ID {
 		return *Problem("accountNotFound")
 	}
 	var out map[string]any
 	var problem string
 	switch name {
 	case "Mailbox/get":
-		out = s.mailboxGet()
+		out = a.mailboxGet()
 	case "Email/query":
-		out, problem = s.emailQuery(args)
+		out, problem = a.emailQuery(args)
 	case "Email/changes":
-		out, problem = s.emailChanges(args)
+		out, problem = a.emailChanges(args)
 	case "Email/get":
-		out, problem = s.emailGet(args)
+		out, problem = a.emailGet(args)
 	case "Email/set":
-		out, problem = s.emailSet(args)
+		out, problem = a.emailSet(args)
 	default:
 		problem = "unknownMethod"
 	}
 	if problem != "" {
 		return *Problem(problem)
 	}
-	for _, change := range s.rewrites {
-		change(name, out)
+	if a.o.After != nil {
+		a.o.After(name, out)
 	}
 	return Reply{name, out}
 }
 
-func (s *Server) stateText() string { return fmt.Sprintf("s%d", s.state) }
+// A Reply answers a method call.
+type Reply struct {
+	Name string // of the method, or "error"
+	Args any
+}
 
-func (s *Server) mailboxGet() map[string]any {
+// Problem is the reply of a method that failed.
+func Problem(kind string) *Reply { return &Reply{"error", map[string]any{"type": kind}} }
+
+func (a *Account) note(what, detail string) {
+	if a.o.Changed != nil {
+		a.o.Changed(what, detail)
+	}
+}
+
+func (a *Account) stateText() string { return fmt.Sprintf("s%d", a.state) }
+
+func (a *Account) mailboxGet() map[string]any {
 	var list []any
-	for _, m := range s.mailboxes {
+	for _, m := range a.mailboxes {
 		v := map[string]any{"id": m.ID, "name": m.Name, "parentId": nil, "role": nil, "myRights": map[string]any{
 			"mayReadItems": true, "mayAddItems": true, "mayRemoveItems": true, "maySetSeen": true, "maySetKeywords": true,
 		}}
@@ -126,10 +138,10 @@ func (s *Server) mailboxGet() map[string]any {
 		}
 		list = append(list, v)
 	}
-	return map[string]any{"accountId": Account, "state": s.stateText(), "list": list, "notFound": []string{}}
+	return map[string]any{"accountId": a.o.ID, "state": a.stateText(), "list": list, "notFound": []string{}}
 }
 
-func (s *Server) emailQuery(args map[string]any) (map[string]any, string) {
+func (a *Account) emailQuery(args map[string]any) (map[string]any, string) {
 	filter, _ := args["filter"].(map[string]any)
 	for k := range filter {
 		if k != "inMailbox" && k != "notKeyword" {
@@ -137,7 +149,7 @@ func (s *Server) emailQuery(args map[string]any) (map[string]any, string) {
 		}
 	}
 	var all []string
-	for _, e := range s.list(func(e *Email) bool {
+	for _, e := range a.list(func(e *Email) bool {
 		in, _ := filter["inMailbox"].(string)
 		not, _ := filter["notKeyword"].(string)
 		return e.Mailboxes[in] && !e.Keywords[not]
@@ -157,9 +169,9 @@ func (s *Server) emailQuery(args map[string]any) (map[string]any, string) {
 	}
 	from = min(from, len(all))
 	n := number(args["limit"], len(all))
-	out := map[string]any{"accountId": Account, "queryState": s.stateText(), "canCalculateChanges": false, "position": from, "total": len(all)}
-	if s.o.QueryMax > 0 && n > s.o.QueryMax {
-		n = s.o.QueryMax
+	out := map[string]any{"accountId": a.o.ID, "queryState": a.stateText(), "canCalculateChanges": false, "position": from, "total": len(all)}
+	if a.o.QueryMax > 0 && n > a.o.QueryMax {
+		n = a.o.QueryMax
 		out["limit"] = n
 	}
 	out["ids"] = append([]string{}, all[from:min(from+n, len(all))]...)
@@ -167,15 +179,15 @@ func (s *Server) emailQuery(args map[string]any) (map[string]any, string) {
 }
 
 // emailChanges tells what changed since a state (RFC 8620 section 5.2).
-func (s *Server) emailChanges(args map[string]any) (map[string]any, string) {
+func (a *Account) emailChanges(args map[string]any) (map[string]any, string) {
 	var since int
-	if _, err := fmt.Sscanf(fmt.Sprint(args["sinceState"]), "s%d", &since); err != nil || since < s.forgotten || since > s.state {
+	if _, err := fmt.Sscanf(fmt.Sprint(args["sinceState"]), "s%d", &since); err != nil || since < a.forgotten || since > a.state {
 		return nil, "cannotCalculateChanges"
 	}
 	created, updated, destroyed := []string{}, []string{}, []string{}
 	seen := map[string]bool{}
-	out := map[string]any{"accountId": Account, "oldState": args["sinceState"], "newState": s.stateText(), "hasMoreChanges": false}
-	for _, c := range s.history {
+	out := map[string]any{"accountId": a.o.ID, "oldState": args["sinceState"], "newState": a.stateText(), "hasMoreChanges": false}
+	for _, c := range a.history {
 		if c.state <= since || seen[c.id] {
 			continue
 		}
@@ -184,7 +196,7 @@ func (s *Server) emailChanges(args map[string]any) (map[string]any, string) {
 			break
 		}
 		seen[c.id] = true
-		switch _, is := s.emails[c.id]; {
+		switch _, is := a.emails[c.id]; {
 		case c.new && is:
 			created = append(created, c.id)
 		case is:
@@ -204,15 +216,15 @@ func number(v any, or int) int {
 	return or
 }
 
-func (s *Server) emailGet(args map[string]any) (map[string]any, string) {
+func (a *Account) emailGet(args map[string]any) (map[string]any, string) {
 	ids, _ := args["ids"].([]any)
-	if len(ids) > s.limit(s.o.MaxGet, 4096) {
+	if len(ids) > a.limit(a.o.MaxGet, 4096) {
 		return nil, "requestTooLarge"
 	}
 	list, notFound := []any{}, []string{}
 	for _, v := range ids {
 		id, _ := v.(string)
-		e := s.emails[id]
+		e := a.emails[id]
 		if e == nil {
 			notFound = append(notFound, id)
 			continue
@@ -230,22 +242,22 @@ func (s *Server) emailGet(args map[string]any) (map[string]any, string) {
 		}
 		list = append(list, out)
 	}
-	return map[string]any{"accountId": Account, "state": s.stateText(), "list": list, "notFound": notFound}, ""
+	return map[string]any{"accountId": a.o.ID, "state": a.stateText(), "list": list, "notFound": notFound}, ""
 }
 
-func (s *Server) emailSet(args map[string]any) (map[string]any, string) {
+func (a *Account) emailSet(args map[string]any) (map[string]any, string) {
 	update, _ := args["update"].(map[string]any)
 	destroy, _ := args["destroy"].([]any)
-	if len(update)+len(destroy) > s.limit(s.o.MaxSet, 4096) {
+	if len(update)+len(destroy) > a.limit(a.o.MaxSet, 4096) {
 		return nil, "requestTooLarge"
 	}
-	old := s.stateText()
+	old := a.stateText()
 	if since, ok := args["ifInState"].(string); ok && since != old {
 		return nil, "stateMismatch"
 	}
 	updated, notUpdated := map[string]any{}, map[string]any{}
 	for id, patch := range update {
-		if kind := s.patch(id, patch.(map[string]any)); kind != "" {
+		if kind := a.patch(id, patch.(map[string]any)); kind != "" {
 			notUpdated[id] = map[string]any{"type": kind}
 			continue
 		}
@@ -254,27 +266,27 @@ func (s *Server) emailSet(args map[string]any) (map[string]any, string) {
 	destroyed, notDestroyed := []string{}, map[string]any{}
 	for _, v := range destroy {
 		id, _ := v.(string)
-		if s.emails[id] == nil && !s.o.GoneIsDestroyed {
+		if a.emails[id] == nil && !a.o.GoneIsDestroyed {
 			notDestroyed[id] = map[string]any{"type": "notFound"}
 			continue
 		}
-		if s.emails[id] != nil {
-			s.note("destroy", id)
-			s.changed(id)
-			delete(s.emails, id)
+		if a.emails[id] != nil {
+			a.note("destroy", id)
+			a.changed(id)
+			delete(a.emails, id)
 		}
 		destroyed = append(destroyed, id)
 	}
 	return map[string]any{
-		"accountId": Account, "oldState": old, "newState": s.stateText(), "updated": updated, "destroyed": destroyed,
+		"accountId": a.o.ID, "oldState": old, "newState": a.stateText(), "updated": updated, "destroyed": destroyed,
 		"notUpdated": notUpdated, "notDestroyed": notDestroyed,
 	}, ""
 }
 
 // patch changes one Email (RFC 8620 section 5.3), or returns the type of the
 // SetError.
-func (s *Server) patch(id string, patch map[string]any) string {
-	e := s.emails[id]
+func (a *Account) patch(id string, patch map[string]any) string {
+	e := a.emails[id]
 	if e == nil {
 		return "notFound"
 	}
@@ -287,7 +299,7 @@ func (s *Server) patch(id string, patch map[string]any) string {
 		key = strings.NewReplacer("~1", "/", "~0", "~").Replace(key)
 		switch name {
 		case "mailboxIds":
-			if !slices.ContainsFunc(s.mailboxes, func(m *Mailbox) bool { return m.ID == key }) {
+			if !slices.ContainsFunc(a.mailboxes, func(m *Mailbox) bool { return m.ID == key }) {
 				return "invalidProperties"
 			}
 			set(boxes, key, v != nil)
@@ -300,9 +312,9 @@ func (s *Server) patch(id string, patch map[string]any) string {
 	if len(boxes) == 0 {
 		return "invalidProperties"
 	}
-	s.changed(id)
+	a.changed(id)
 	e.Mailboxes, e.Keywords = boxes, keywords
 	text, _ := json.Marshal(patch)
-	s.note("update", id+" "+string(text))
+	a.note("update", id+" "+string(text))
 	return ""
 }
