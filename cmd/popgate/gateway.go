@@ -58,6 +58,9 @@ type gateway struct {
 	monitor      net.Listener // nil without metrics
 	page         *status.Page // nil without a status page
 	routing      *routing
+	engine       *engine
+	source       source         // of the configuration
+	level        *slog.LevelVar // of the log; nil where it does not change
 	started      started
 	ready        atomic.Bool
 	handedOver   atomic.Bool // to a new process, which is the service now
@@ -147,12 +150,13 @@ func (g *gateway) assemble() error {
 	if g.routing, err = newRouting(cfg, g.proofs(), g.cache, g.ledger, g.metrics, log); err != nil {
 		return err
 	}
-	engine := newEngine(cfg, wrapped(cfg, g.routing.store, between, g.metrics), sharedSecrets(g.accounts), g.metrics, log)
+	g.engine, err = newEngine(cfg, wrapped(cfg, g.routing.store, between, g.metrics), sharedSecrets(g.accounts), g.certificates.config, g.metrics, log)
+	if err != nil {
+		return err
+	}
 	listeners := make([]proxy.Listener, len(cfg.Listen))
 	for i, l := range cfg.Listen {
-		if listeners[i], err = engine.listener(g.names[i], l, g.certificates.config[i]); err != nil {
-			return err
-		}
+		listeners[i] = g.engine.listener(i, g.names[i], l)
 		listeners[i].Listen = func(ctx context.Context) (net.Listener, error) { return g.sockets.listen(ctx, l.Address()) }
 	}
 	g.server, err = proxy.New(proxy.Options{
@@ -249,8 +253,12 @@ func (g *gateway) serve(ctx context.Context, orders <-chan os.Signal) error {
 	defer stopWatch()
 	var beside sync.WaitGroup
 	defer beside.Wait()
-	beside.Go(func() { g.obey(ctx, orders, cancel) })
-	beside.Go(func() { g.routing.watch(ctx) })
+	asked := make(chan struct{}, 1)
+	beside.Go(func() { g.obey(ctx, orders, asked, cancel) })
+	if g.source.file != "" {
+		r := g.reloader()
+		beside.Go(func() { r.follow(ctx, asked) })
+	}
 	beside.Go(func() { g.supervisor.watch(ctx, func() { g.server.Addrs() }) })
 	stopAccounts := watchAccounts(ctx, g.accounts)
 	defer stopAccounts()
@@ -283,12 +291,19 @@ func (g *gateway) serve(ctx context.Context, orders <-chan os.Signal) error {
 }
 
 // obey does what signals order, until ctx ends.
-func (g *gateway) obey(ctx context.Context, orders <-chan os.Signal, drain func()) {
+func (g *gateway) obey(ctx context.Context, orders <-chan os.Signal, reload chan<- struct{}, drain func()) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-orders:
+		case order := <-orders:
+			if order == reloadSignal {
+				select {
+				case reload <- struct{}{}:
+				default: // it has been asked for
+				}
+				continue
+			}
 		}
 		g.log.Info("a new process is to take over")
 		pid, err := g.handOver(ctx, g.started)

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,23 +20,18 @@ import (
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
-// A routing is the table of routes with the stores behind it, and follows the file
-// of routes, if there is one. While that is of no use, the last table stays.
+// A routing is the table of routes with the stores behind it.
 type routing struct {
-	cfg     config.Config
-	stores  *stores
 	proofs  proofs
 	metrics *metrics.Metrics
 	log     *slog.Logger
 	store   *route.Store
 
 	mu       sync.Mutex // for what follows
+	cfg      config.Config
+	stores   *stores
 	services []*route.AuthHTTP
 	closed   bool
-
-	// Of the look-out alone.
-	loaded, seen look
-	failure      string // "" while the file is as loaded
 }
 
 // proofs are the steps that need something open.
@@ -49,8 +43,6 @@ type proofs struct {
 // newRouting builds the first table.
 func newRouting(cfg config.Config, p proofs, cache *listcache.Cache, shown *ledger.Ledger, m *metrics.Metrics, log *slog.Logger) (*routing, error) {
 	r := &routing{cfg: cfg, proofs: p, stores: newStores(cfg, cache, shown, m, log), metrics: m, log: log}
-	r.seen = r.look() // later than the file was read: a change meanwhile is seen as one
-	r.loaded = r.seen
 	table, services, _, err := r.build(cfg.Routes)
 	if err != nil {
 		return nil, errors.Join(err, r.close())
@@ -201,81 +193,36 @@ func chosen(said route.Choice, upstreams []config.Upstream) (string, error) {
 	return "", fmt.Errorf("Auth-Server is %.100q, which is no upstream of the configuration", said.Server)
 }
 
-// look is what the system tells of the file.
-func (r *routing) look() (l look) {
-	if r.cfg.RoutesFile != "" {
-		if info, err := os.Stat(r.cfg.RoutesFile); err == nil {
-			l[0] = info
-		}
-	}
-	return l
-}
-
-// poll looks once, and reads what has changed.
-func (r *routing) poll() {
-	last := r.seen
-	r.seen = r.look()
-	switch {
-	case !r.seen.same(last): // it may be half written
-		return
-	case r.seen.same(r.loaded):
-		if r.failure != "" {
-			r.failure = ""
-			r.metrics.ConfigLoaded(time.Now())
-		}
-		return
-	}
-	list, err := r.cfg.ReloadRoutes()
-	if err == nil {
-		err = r.replace(list)
-	}
-	if err != nil {
-		if err.Error() != r.failure { // told once; it is tried again all the same
-			r.failure = err.Error()
-			r.log.Error("the new routes are of no use, the last ones stay", "error", err)
-			r.metrics.ConfigReloadFailed()
-		}
-		return
-	}
-	r.loaded, r.failure = r.seen, ""
-	r.metrics.ConfigLoaded(time.Now())
-	r.log.Info("new routes", "file", r.cfg.RoutesFile, "routes", len(list))
-}
-
-// replace lets new logins take these routes.
-func (r *routing) replace(list []config.Route) error {
+// replace lets new logins take the routes of cfg. Where the mail services are the
+// same, so are their stores, and what waits in them.
+func (r *routing) replace(cfg config.Config) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return nil
 	}
-	table, services, places, err := r.build(list)
+	next := &routing{cfg: cfg, proofs: r.proofs, stores: r.stores, metrics: r.metrics, log: r.log}
+	renewed := !reflect.DeepEqual(cfg.Upstreams, r.cfg.Upstreams) || cfg.Limits != r.cfg.Limits
+	if renewed {
+		next.stores = r.stores.renewed(cfg)
+	}
+	table, services, places, err := next.build(cfg.Routes)
 	if err != nil {
+		if renewed {
+			err = errors.Join(err, next.stores.close())
+		}
 		return err
 	}
+	last := r.stores
 	r.store.Swap(table)
 	for _, s := range r.services {
 		_ = s.Close() // it has connections that wait, and nothing to say
 	}
-	r.services = services
+	r.cfg, r.stores, r.services = cfg, next.stores, services
+	if renewed {
+		return last.close() // sessions that are open keep their connections
+	}
 	return r.stores.keep(places)
-}
-
-// watch polls until ctx ends.
-func (r *routing) watch(ctx context.Context) {
-	if r.cfg.RoutesFile == "" {
-		return
-	}
-	ticker := time.NewTicker(certificatePoll)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			r.poll()
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // close lets go of the connections that wait for a next session.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -284,6 +285,7 @@ type routesFile struct {
 	metrics *metrics.Metrics
 	log     *logBuffer
 	routing *routing
+	poll    func()
 }
 
 func newRoutesFile(t *testing.T, text string) *routesFile {
@@ -300,6 +302,15 @@ func newRoutesFile(t *testing.T, text string) *routesFile {
 	if f.routing, err = newRouting(cfg, proofs{}, nil, nil, f.metrics, slog.New(slog.NewJSONHandler(f.log, nil))); err != nil {
 		t.Fatal(err)
 	}
+	load := func() (config.Config, error) { return config.Load(file, nil) }
+	ended := func(err error) {
+		if err != nil {
+			f.metrics.ConfigReloadFailed()
+			return
+		}
+		f.metrics.ConfigLoaded(time.Now())
+	}
+	f.poll = newReloader(file, cfg.RoutesFile, load, f.routing.replace, ended, slog.New(slog.NewJSONHandler(f.log, nil))).poll
 	t.Cleanup(func() {
 		if err := f.routing.close(); err != nil {
 			t.Error(err)
@@ -331,7 +342,7 @@ func TestRoutesFollowTheirFile(t *testing.T) {
 	f := newRoutesFile(t, route("{local}"))
 	want := func(user string, good int) {
 		t.Helper()
-		f.routing.poll()
+		f.poll()
 		if got := f.user(); got != user {
 			t.Errorf("the routes make %q of the user, want %q", got, user)
 		}
@@ -357,7 +368,7 @@ func TestRoutesFollowTheirFile(t *testing.T) {
 	f.write(route("{user}"))
 	want("example.net", 0)
 	want("alice@example.net", 1)
-	for _, words := range []string{"routes.yaml:2: routes[0]: a template names {host}", "cannot be read", `"msg":"new routes"`} {
+	for _, words := range []string{"routes.yaml:2: routes[0]: a template names {host}", "cannot be read", `"msg":"a new configuration"`} {
 		if !strings.Contains(strings.ReplaceAll(f.log.String(), `\"`, `"`), words) {
 			t.Errorf("the log lacks %q:\n%s", words, f.log)
 		}
@@ -372,8 +383,8 @@ func TestStoresComeAndGoWithTheRoutes(t *testing.T) {
 		t.Fatalf("%d stores for three routes of which two delete alike", n)
 	}
 	f.write("routes:\n  - {name: a}\n  - {name: c, delete: trash, trash: Bin}\n  - {name: d, delete: hide}\n")
-	f.routing.poll()
-	f.routing.poll()
+	f.poll()
+	f.poll()
 	if n := len(f.routing.stores.open); n != 3 {
 		t.Errorf("%d stores, want 3", n)
 	}
@@ -381,8 +392,8 @@ func TestStoresComeAndGoWithTheRoutes(t *testing.T) {
 		t.Error("a store that is still used was replaced")
 	}
 	f.write("routes:\n  - {name: asked, auth-http: {url: \"http://127.0.0.1:1/\"}}\n")
-	f.routing.poll()
-	f.routing.poll()
+	f.poll()
+	f.poll()
 	if n := len(f.routing.stores.open); n != 3 {
 		t.Errorf("%d stores for a service that chooses among three ways to delete", n)
 	}

@@ -17,6 +17,8 @@ type serveCommand struct{ settings }
 func (serveCommand) Help() string {
 	return `SIGTERM or Ctrl-C ends it in peace: no new sessions, and those that are open have the time of --drain to end by themselves. A second signal ends it at once; nothing is deleted by that.
 
+SIGHUP reads the configuration file again, and so does a change of it or of the routes-file within about 10 s: all of it is put into use, for new sessions, or nothing. What holds as long as the process lives (such as listen) is an error that says so.
+
 SIGUSR2 starts the program anew, as it is on disk then, on the same sockets; when the new process serves, the old one ends as by SIGTERM. No client is refused meanwhile. It needs lock.file in the configuration. Sockets that systemd hands over are used for the listeners with their addresses.
 
 Examples:
@@ -35,7 +37,10 @@ func (c *serveCommand) Run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(env.stderr, cfg.Log)
+	orders := make(chan os.Signal, 1) // none of them ends the process from here on
+	signal.Notify(orders, reloadSignal, handOverSignal)
+	defer signal.Stop(orders)
+	log, level := newLevelLogger(env.stderr, cfg.Log)
 	for _, w := range cfg.Warnings(time.Now()) {
 		log.Warn(w)
 	}
@@ -49,10 +54,7 @@ func (c *serveCommand) Run(ctx context.Context, env environment) error {
 	if err != nil {
 		return errors.Join(err, handed.close())
 	}
-	g.started = startedAs()
-	orders := make(chan os.Signal, 1)
-	signal.Notify(orders, handOverSignal)
-	defer signal.Stop(orders)
+	g.started, g.source, g.level = startedAs(), source{c.Config, env.flags}, level
 	if err := g.listen(ctx); err != nil {
 		return err
 	}

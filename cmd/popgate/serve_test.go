@@ -464,10 +464,11 @@ func TestClearTextLoginOnlyInWords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := newEngine(cfg, wrapped(cfg, r.store, nil, m), nil, m, log).listener("pipe", cfg.Listen[0], nil)
+			e, err := newEngine(cfg, wrapped(cfg, r.store, nil, m), nil, make([]*tls.Config, 1), m, log)
 			if err != nil {
 				t.Fatal(err)
 			}
+			l := e.listener(0, "pipe", cfg.Listen[0])
 			client, server := net.Pipe()
 			done := make(chan struct{})
 			go func() { defer close(done); l.Handler(t.Context(), server) }()

@@ -109,6 +109,13 @@ func newStores(cfg config.Config, cache *listcache.Cache, shown *ledger.Ledger, 
 		ahead: readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total), waiting: max(waitingConns/len(places), 16)}
 }
 
+// renewed are stores for another configuration, within the same bounds of memory.
+func (s *stores) renewed(cfg config.Config) *stores {
+	next := newStores(cfg, s.cache, s.ledger, s.metrics, s.log)
+	next.jmap, next.ahead = s.jmap, s.ahead
+	return next
+}
+
 // at returns the store of a place.
 func (s *stores) at(p place) (mailboxes, error) {
 	if store, ok := s.open[p]; ok {

@@ -37,7 +37,6 @@ type Config struct {
 	Accounts   Accounts // users whom the gateway proves itself
 
 	single Upstream // what stands under upstream, until it is one of Upstreams
-	fixed  int      // how many of Routes are not from RoutesFile
 }
 
 // TLS names the certificate that POP3 clients see, but on listeners with a

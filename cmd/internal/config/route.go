@@ -230,7 +230,6 @@ func (l *loader) routing(c *Config) {
 		c.Routes = []Route{{Name: everybody, Folders: NoFolders, Accounts: c.Accounts.File != ""}}
 	}
 	l.complete(c, c.Routes, nil)
-	c.fixed = len(c.Routes)
 	if c.RoutesFile == "" || l.refused("routes-file") || l.refused("routes") {
 		return
 	}
@@ -239,27 +238,14 @@ func (l *loader) routing(c *Config) {
 		l.report(l.place("routes-file"), "routes-file", "%v", named(c.RoutesFile, err))
 		return
 	}
-	more, problems := c.readRoutes(data)
+	more, problems := c.readRoutes(data, c.Routes)
 	l.problems = append(l.problems, problems...)
 	c.Routes = append(c.Routes, more...)
 }
 
-// ReloadRoutes reads RoutesFile again. It returns all routes, in their order.
-func (c Config) ReloadRoutes() ([]Route, error) {
-	data, err := read(c.RoutesFile)
-	if err != nil {
-		return nil, Problems{{Where: c.RoutesFile, Text: err.Error()}}
-	}
-	more, problems := c.readRoutes(data)
-	if err := problems.orNil(); err != nil {
-		return nil, err
-	}
-	return append(c.Routes[:c.fixed:c.fixed], more...), nil
-}
-
 // readRoutes reads what is in RoutesFile, which may repeat no name of the routes
 // before it.
-func (c Config) readRoutes(data []byte) ([]Route, Problems) {
+func (c Config) readRoutes(data []byte, before []Route) ([]Route, Problems) {
 	var list []Route
 	l := &loader{file: c.RoutesFile, keys: []key{routes(&list)}, set: map[string]place{}}
 	if !l.readFile(data) {
@@ -268,7 +254,7 @@ func (c Config) readRoutes(data []byte) ([]Route, Problems) {
 	if len(list) == 0 && len(l.problems) == 0 {
 		l.report(place{where: l.file}, "", "holds no routes; leave routes-file out of the configuration to have none")
 	}
-	l.complete(&c, list, c.Routes[:c.fixed])
+	l.complete(&c, list, before)
 	return list, l.problems
 }
 
@@ -392,15 +378,11 @@ func (l *loader) overJMAP(c *Config, r Route, wrong func(name, format string, ar
 			name  string
 			given bool
 		}{
-			{"folders", r.Folders != NoFolders}, {"mailbox", r.Mailbox != ""}, {"authorize", r.Authorize != ""},
-			{"client-authorize", r.ClientAuthorize}, {"master", r.Master.Given()}, {"window", r.Window.Given()},
+			{"master", r.Master.Given()}, {"window", r.Window.Given()},
 		} {
 			if is.given {
 				wrong(is.name, "it goes with imap:// and imaps://, and not with %s", u)
 			}
-		}
-		if r.OAuth != "" && !u.Bearer {
-			wrong("oauth", "%s takes passwords; give it auth: bearer", u)
 		}
 	}
 }

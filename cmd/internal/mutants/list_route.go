@@ -43,7 +43,5 @@ func route() []Mutant {
 			"c > ' ' && c != '%' && c != 0x7f", "c != '%'"),
 		one("a_master_for_anybody", "other credentials need a proof of the client", "cmd/internal/config", "cmd/internal/config/route.go",
 			"own && !r.Accounts {", "own && false {"),
-		one("another_maildrop_over_JMAP", "what a store cannot do it does not pass over in silence", "upstream/jmap", "upstream/jmap/store.go",
-			`case creds.Authorize != "" || creds.Mailbox != "":`, "case false:"),
 	}
 }

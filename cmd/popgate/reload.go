@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/popgate/popgate/cmd/internal/config"
+)
+
+// reloadSignal asks for the configuration to be read now.
+const reloadSignal = syscall.SIGHUP
+
+// A reloader follows the files of a configuration, and puts what has changed into
+// use: all of it or nothing, for sessions that begin from then on. While the files
+// are of no use, the last configuration stays.
+type reloader struct {
+	load  func() (config.Config, error)
+	apply func(config.Config) error
+	ended func(error) // told how each attempt ended that is told
+	log   *slog.Logger
+
+	files        [2]string // the configuration and its routes-file; "" for none
+	loaded, seen look
+	failure      string // "" while the files are as loaded
+}
+
+func newReloader(file, routes string, load func() (config.Config, error), apply func(config.Config) error, ended func(error), log *slog.Logger) *reloader {
+	r := &reloader{load: load, apply: apply, ended: ended, log: log, files: [2]string{file, routes}}
+	r.seen = r.look()
+	r.loaded = r.seen
+	return r
+}
+
+func (r *reloader) look() (l look) {
+	for i, file := range r.files {
+		if file != "" {
+			if info, err := os.Stat(file); err == nil {
+				l[i] = info
+			}
+		}
+	}
+	return l
+}
+
+// poll looks once, and reads what has changed.
+func (r *reloader) poll() {
+	last := r.seen
+	r.seen = r.look()
+	switch {
+	case !r.seen.same(last): // it may be half written
+	case !r.seen.same(r.loaded):
+		r.reload()
+	case r.failure != "": // the files are again what is in use
+		r.failure = ""
+		r.ended(nil)
+	}
+}
+
+// reload reads the files and puts them into use.
+func (r *reloader) reload() {
+	cfg, err := r.load()
+	if err == nil {
+		err = r.apply(cfg)
+	}
+	if err != nil {
+		if err.Error() != r.failure { // told once; it is tried again all the same
+			r.failure = err.Error()
+			r.log.Error("the new configuration is of no use, the last one stays", "error", err)
+			r.ended(err)
+		}
+		return
+	}
+	r.files[1] = cfg.RoutesFile
+	r.seen = r.look()
+	r.loaded, r.failure = r.seen, ""
+	r.ended(nil)
+	r.log.Info("a new configuration", "file", r.files[0], "routes", len(cfg.Routes), "warnings", len(cfg.Warnings(time.Now())))
+}
+
+// follow polls until ctx ends, and reloads at once when it is asked to.
+func (r *reloader) follow(ctx context.Context, asked <-chan struct{}) {
+	ticker := time.NewTicker(certificatePoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			r.poll()
+		case <-asked:
+			r.failure = "" // it is told again
+			r.reload()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// source is where the configuration came from; the zero value for one that is not
+// read again.
+type source struct {
+	file  string
+	flags config.Flags
+}
+
+// reloader puts what changes at the source into use in g.
+func (g *gateway) reloader() *reloader {
+	load := func() (config.Config, error) { return config.Load(g.source.file, g.source.flags) }
+	ended := func(err error) {
+		if err != nil {
+			g.metrics.ConfigReloadFailed()
+			return
+		}
+		g.metrics.ConfigLoaded(time.Now())
+	}
+	return newReloader(g.source.file, g.cfg.RoutesFile, load, g.apply, ended, g.log)
+}
+
+// apply puts a configuration into use for sessions that begin from now on.
+func (g *gateway) apply(cfg config.Config) error {
+	if fixed := g.cfg.Fixed(cfg); fixed != nil {
+		return fmt.Errorf("%s cannot change while popgate runs; restart it, or let a new process take over (SIGUSR2)", strings.Join(fixed, ", "))
+	}
+	servers, err := g.engine.servers(cfg)
+	if err != nil {
+		return err
+	}
+	if err := g.routing.replace(cfg); err != nil {
+		return err
+	}
+	g.engine.use(servers)
+	if g.level != nil {
+		g.level.Set(cfg.Log.Level)
+	}
+	return nil
+}
