@@ -144,7 +144,7 @@ func (a *AuthHTTP) Login(ctx context.Context, c upstream.Credentials) (upstream.
 	if c.Proof != upstream.Password {
 		return nil, refused("the auth_http service proves passwords alone")
 	}
-	start := time.Now()
+	start, given := time.Now(), c.Secret
 	reply, err := a.ask(ctx, c)
 	var store upstream.Store
 	if err == nil {
@@ -161,7 +161,7 @@ func (a *AuthHTTP) Login(ctx context.Context, c upstream.Credentials) (upstream.
 		a.wait(ctx, reply)
 		return nil, err
 	}
-	return store.Login(ctx, c)
+	return logIn(ctx, store, c, given)
 }
 
 // ask puts one question, and returns the headers of the reply.

@@ -232,3 +232,29 @@ func TestAccountIsOneForAllWaysToWriteAUser(t *testing.T) {
 		}
 	}
 }
+
+// A client that was right is not told that it was wrong, and guesses nothing.
+func TestRefusedCredentialsOfTheRouteAreNotTheClients(t *testing.T) {
+	own := func(_ context.Context, c upstream.Credentials) (upstream.Credentials, error) {
+		c.Secret = upstream.NewSecret("the route's")
+		return c, nil
+	}
+	for _, tt := range []struct {
+		name  string
+		route route.Route
+		want  upstream.Kind
+	}{
+		{"the_clients", route.Route{}, upstream.Refused},
+		{"the_clients_behind_a_proof", route.Route{Prove: pass, Steps: []route.Step{pass}}, upstream.Refused},
+		{"of_a_step", route.Route{Prove: pass, Steps: []route.Step{own}}, upstream.Internal},
+		{"of_the_account", route.Route{Prove: own}, upstream.Internal},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.route.Name, tt.route.Store = "it", &recorder{err: &upstream.Error{Kind: upstream.Refused, Op: "login"}}
+			_, err := where(t, route.New(table(t, tt.route), route.Trace{}), from("alice"))
+			if got := upstream.KindOf(err); got != tt.want {
+				t.Errorf("%v: kind %v, want %v", err, got, tt.want)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package route
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/popgate/popgate/upstream"
@@ -43,6 +44,7 @@ func (r *rule) login(ctx context.Context, c upstream.Credentials, w way) (upstre
 	if err != nil {
 		return nil, err
 	}
+	given := c.Secret
 	if r.Prove != nil {
 		if c, err = r.Prove(ctx, c); err != nil {
 			return nil, err
@@ -56,7 +58,17 @@ func (r *rule) login(ctx context.Context, c upstream.Credentials, w way) (upstre
 			return nil, err
 		}
 	}
-	return r.Store.Login(ctx, c)
+	return logIn(ctx, r.Store, c, given)
+}
+
+// logIn logs in at a store. Where it refuses another secret than the client gave,
+// the client was right: it guesses nothing, and can cure nothing.
+func logIn(ctx context.Context, s upstream.Store, c upstream.Credentials, given upstream.Secret) (upstream.Account, error) {
+	a, err := s.Login(ctx, c)
+	if err != nil && c.Secret != given && upstream.KindOf(err) == upstream.Refused {
+		err = &upstream.Error{Kind: upstream.Internal, Op: "login", Err: fmt.Errorf("the mail service refuses the route's own credentials: %w", err)}
+	}
+	return a, err
 }
 
 // clientsWish takes the folder from the user, and an authorization identity only

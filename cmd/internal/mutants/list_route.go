@@ -41,6 +41,8 @@ func route() []Mutant {
 			"err != nil || !a.Addr().Unmap().IsLoopback()", "err != nil || !a.IsValid()"),
 		one("a_header_that_ends_the_header", "what a client sends is a value and no more", dir, dir+"authhttp.go",
 			"c > ' ' && c != '%' && c != 0x7f", "c != '%'"),
+		one("refused_credentials_of_the_route_are_the_clients", "a client that was right is not told that it was wrong", "upstream/route", "upstream/route/route.go",
+			"c.Secret != given && upstream.KindOf", "false && upstream.KindOf"),
 		one("a_master_for_anybody", "other credentials need a proof of the client", "cmd/internal/config", "cmd/internal/config/route.go",
 			"own && !r.Accounts {", "own && false {"),
 	}
