@@ -28,7 +28,7 @@ func documents(t *testing.T) (texts map[string]string, blocks []block) {
 		t.Fatal("no pages here: ", err)
 	}
 	texts = map[string]string{}
-	fence := regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```")
+	fence := regexp.MustCompile("(?ms)^ *```([a-z]*)\n(.*?)^ *```$")
 	for _, file := range append(files, "../../README.md") {
 		text, err := os.ReadFile(file)
 		if err != nil {
