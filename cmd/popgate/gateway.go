@@ -112,10 +112,7 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 
 // close lets go of what newGateway opened.
 func (g *gateway) close() error {
-	err := errors.Join(g.cache.Close(), g.grants.close())
-	if g.ledger != nil {
-		err = errors.Join(err, g.ledger.Close())
-	}
+	err := errors.Join(g.cache.Close(), g.ledger.Close(), g.grants.close())
 	if g.locks != nil {
 		err = errors.Join(err, g.locks.Close())
 	}
@@ -274,10 +271,10 @@ func (g *gateway) serve(ctx context.Context, orders <-chan os.Signal) error {
 	g.log.Info("draining: no new sessions", "drain", g.cfg.Drain.String())
 
 	// No new session will ask for a connection that waits, nor for a list, and a
-	// process that takes over waits for the file. Saying goodbye takes none of the
+	// process that takes over waits for the files. Saying goodbye takes none of the
 	// sessions' time.
 	var waiting sync.WaitGroup
-	waiting.Go(func() { err = errors.Join(err, g.routing.close(), g.cache.Close()) })
+	waiting.Go(func() { err = errors.Join(err, g.routing.close(), g.cache.Close(), g.ledger.Close()) })
 
 	// The context of the service has ended: draining has a time of its own.
 	drain, cancelDrain := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.Drain)

@@ -29,7 +29,7 @@ type lineage struct {
 func handOverConfig(t *testing.T, listen, more string) string {
 	t.Helper()
 	dir := t.TempDir()
-	text := fmt.Sprintf("listen: [%s]\nupstream: {url: imap://%s}\nlock: {wait: 0s, file: locks}\ncache: {file: lists}\n%s", listen, imapServer(t, 3), more)
+	text := fmt.Sprintf("listen: [%s]\nupstream: {url: imap://%s}\nlock: {wait: 0s, file: locks}\ncache: {file: lists}\nledger: {file: ledger}\nroutes: [{name: all, window: {newest: 100}}]\n%s", listen, imapServer(t, 3), more)
 	file := filepath.Join(dir, "popgate.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -126,15 +126,18 @@ func TestANewProcessTakesOver(t *testing.T) {
 	if err := s.first.Wait(); err != nil {
 		t.Errorf("the old process ended with %v", err)
 	}
+	await(t, s.log, "is free and in use") // the cache file and the ledger
+	await(t, s.log, "is free and in use")
 	held.do("USER alice", "+OK")
 	held.do("PASS "+canary, "+OK")
 	held.do("STAT", "+OK 1 ")
-	await(t, s.log, "the cache file is free and in use")
 
 	if again := s.handOver(t, young); again == young {
 		t.Errorf("process %d took over from itself", again)
 	}
 	held.do("QUIT", "+OK")
+	await(t, s.log, "is free and in use")
+	await(t, s.log, "is free and in use")
 	last := connect(t, s.address)
 	last.login()
 	last.do("STAT", "+OK 1 ")
@@ -244,6 +247,7 @@ func TestSocketsAreHandedToTheProcess(t *testing.T) {
 	d.do("PASS "+canary, "-ERR [IN-USE]")
 	c.do("QUIT", "+OK")
 	await(t, a.log, "popgate has ended")
+	await(t, b.log, "the ledger is free and in use")
 	d.login()
 	d.do("QUIT", "+OK")
 }

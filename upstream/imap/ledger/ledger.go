@@ -20,6 +20,10 @@ import (
 // ErrDamaged says that the file, or what it has of a maildrop, cannot be read.
 var ErrDamaged = errors.New("the ledger is damaged")
 
+// ErrBusy says that another process has the file still, or this one has let it
+// go. Waiting cures it: an old gateway gives it up when a new one takes over.
+var ErrBusy = errors.New("another process has the ledger")
+
 // ErrFull says that the ledger takes no more.
 var ErrFull = errors.New("the ledger is full: its limit has to be raised")
 
@@ -43,10 +47,14 @@ type Options struct {
 
 // A Ledger is an open file. It is safe for concurrent use.
 type Ledger struct {
-	db     *bbolt.DB
+	db     atomic.Pointer[bbolt.DB] // nil as long as another process has the file
 	max    int64
 	log    *slog.Logger
 	broken atomic.Bool // the file proved damaged and is no longer used
+
+	closing sync.Once
+	stop    chan struct{}  // closed by Close
+	later   sync.WaitGroup // waits for the file
 
 	turn sync.Mutex // one change, of many entries, is written at a time
 
@@ -55,7 +63,8 @@ type Ledger struct {
 }
 
 // Open opens the file, and reads all of it once. An error says what to do about
-// the file.
+// the file. One that another process has is no error: it is opened as soon as it is
+// free, and until then there is [ErrBusy].
 func Open(o Options) (*Ledger, error) {
 	if o.File == "" {
 		return nil, errors.New("a ledger needs a file")
@@ -71,8 +80,14 @@ func Open(o Options) (*Ledger, error) {
 	if err == nil && info.Size() == 0 { // bbolt would begin it anew
 		return nil, explain(o.File, ErrDamaged)
 	}
-	l := &Ledger{max: o.Octets, log: o.Logger}
-	if err := l.open(o.File); err != nil {
+	l := &Ledger{max: o.Octets, log: o.Logger, stop: make(chan struct{})}
+	err = l.open(o.File)
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		o.Logger.Warn("the ledger is in use by another process: mailboxes with a window wait until it is free", "op", "ledger", "file", o.File)
+		l.later.Go(func() { l.await(o.File) })
+		return l, nil
+	}
+	if err != nil {
 		return nil, explain(o.File, err)
 	}
 	if fresh {
@@ -81,16 +96,40 @@ func Open(o Options) (*Ledger, error) {
 	return l, nil
 }
 
+// await opens the file once another process has let it go.
+func (l *Ledger) await(path string) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-l.stop:
+			return
+		}
+		err := l.open(path)
+		switch {
+		case err == nil:
+			l.log.Info("the ledger is free and in use", "op", "ledger", "file", path)
+			return
+		case !errors.Is(err, bolterrors.ErrTimeout):
+			l.broken.Store(true)
+			l.log.Error("the ledger is not used", "op", "ledger", "err", explain(path, err))
+			return
+		}
+	}
+}
+
 func (l *Ledger) open(path string) error {
+	var db *bbolt.DB
 	err := l.guarded(func() (err error) {
-		l.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 			Timeout: lockTime, MaxSize: int(roomy*l.max + pageReserve), FreelistType: bbolt.FreelistMapType, NoStatistics: true,
 		})
 		if err != nil {
 			return err
 		}
-		if err = l.db.Update(prepare); err != nil {
-			return errors.Join(err, l.db.Close())
+		if err = db.Update(prepare); err != nil {
+			return errors.Join(err, db.Close())
 		}
 		return nil
 	})
@@ -102,8 +141,9 @@ func (l *Ledger) open(path string) error {
 		err = syncDir(filepath.Dir(path)) // or the name may be lost with the power
 	}
 	if err != nil {
-		return errors.Join(err, l.db.Close())
+		return errors.Join(err, db.Close())
 	}
+	l.db.Store(db)
 	return nil
 }
 
@@ -117,9 +157,6 @@ func syncDir(path string) error {
 
 // explain says what to do about a file that did not open.
 func explain(path string, err error) error {
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return fmt.Errorf("the ledger %s is in use by another process; give each process a file of its own", path)
-	}
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("the ledger cannot be opened: %w", err)
 	}
@@ -158,12 +195,36 @@ func prepare(tx *bbolt.Tx) error {
 	return err
 }
 
-// Close closes the file. Whoever uses the ledger has ended.
+// Close lets the file go, for another process too. Who uses the ledger from then on
+// gets [ErrBusy]. It may be called more than once, and for nil.
 func (l *Ledger) Close() error {
-	if l.broken.Load() {
+	if l == nil {
+		return nil
+	}
+	l.closing.Do(func() {
+		if l.stop != nil {
+			close(l.stop)
+		}
+	})
+	l.later.Wait()
+	db := l.db.Load()
+	if db == nil || l.broken.Load() {
 		return nil // the library may hold its locks still
 	}
-	return l.db.Close()
+	return db.Close()
+}
+
+// use runs what reads or writes the file.
+func (l *Ledger) use(do func(*bbolt.DB) error) error {
+	db := l.db.Load()
+	if db == nil && !l.broken.Load() {
+		return ErrBusy
+	}
+	err := l.guarded(func() error { return do(db) })
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return ErrBusy
+	}
+	return err
 }
 
 // guarded runs what touches the file. The library panics where the pages make no
@@ -188,8 +249,8 @@ func (l *Ledger) guarded(do func() error) (err error) {
 func (l *Ledger) Shown(maildrop string, uidValidity uint32) (Set, error) {
 	var e entry
 	k := keyOf(maildrop)
-	err := l.guarded(func() error {
-		return l.db.View(func(tx *bbolt.Tx) (err error) {
+	err := l.use(func(db *bbolt.DB) error {
+		return db.View(func(tx *bbolt.Tx) (err error) {
 			e, err = read(tx.Bucket(bucketShown), k)
 			return err
 		})
@@ -263,8 +324,8 @@ func (l *Ledger) write() {
 	changes := l.waiting
 	l.waiting = nil
 	l.mu.Unlock()
-	err := l.guarded(func() error {
-		return l.db.Update(func(tx *bbolt.Tx) error {
+	err := l.use(func(db *bbolt.DB) error {
+		return db.Update(func(tx *bbolt.Tx) error {
 			b := tx.Bucket(bucketShown)
 			for _, c := range changes {
 				if err := c.apply(b, l.max); err != nil {

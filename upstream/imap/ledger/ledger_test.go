@@ -334,9 +334,7 @@ func foreign(t *testing.T) []byte {
 
 func TestAFileThatCannotBeUsedSaysWhy(t *testing.T) {
 	dir := t.TempDir()
-	held := filepath.Join(dir, "held")
-	newLedger(t, ledger.Options{File: held})
-	for file, want := range map[string]string{held: "in use by another process", dir: "ledger", filepath.Join(dir, "no", "where"): "cannot be opened", "": "needs a file"} {
+	for file, want := range map[string]string{dir: "ledger", filepath.Join(dir, "no", "where"): "cannot be opened", "": "needs a file"} {
 		l, err := ledger.Open(ledger.Options{File: file})
 		if err == nil {
 			l.Close()
@@ -391,5 +389,54 @@ func BenchmarkShow(b *testing.B) {
 			}
 			wg.Wait()
 		})
+	}
+}
+
+// logged is a log that tells each message.
+type logged chan string
+
+func (l logged) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
+// A ledger that another process has is there when that lets it go, and what it was
+// told is in it.
+func TestALedgerInUseIsTakenWhenItIsFree(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ledger")
+	old := newLedger(t, ledger.Options{File: file})
+	log := make(logged, 10)
+	young := newLedger(t, ledger.Options{File: file, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if said := <-log; !strings.Contains(said, "in use by another process") {
+		t.Errorf("the log says %q", said)
+	}
+	show(t, old, "alice", []uint32{1, 2, 3}, 4, 2)
+	if _, err := young.Shown("alice", 7); !errors.Is(err, ledger.ErrBusy) {
+		t.Errorf("Shown: %v, want that it is busy", err)
+	}
+	for range 2 {
+		if err := old.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := old.Shown("alice", 7); !errors.Is(err, ledger.ErrBusy) {
+		t.Errorf("Shown behind Close: %v, want that it is busy", err)
+	}
+	if said := <-log; !strings.Contains(said, "free and in use") {
+		t.Errorf("the log says %q", said)
+	}
+	if got := show(t, young, "alice", []uint32{1, 2, 3}, 4); !got.Has(2) {
+		t.Errorf("what was shown before is not known: %v", got)
+	}
+}
+
+func TestCloseEndsTheWaitForTheLedger(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ledger")
+	newLedger(t, ledger.Options{File: file})
+	if err := newLedger(t, ledger.Options{File: file}).Close(); err != nil {
+		t.Error(err)
+	}
+	if err := (*ledger.Ledger)(nil).Close(); err != nil {
+		t.Error(err)
 	}
 }
