@@ -316,23 +316,3 @@ func TestOptions(t *testing.T) {
 		t.Error("an unknown authentication is taken")
 	}
 }
-
-// What the store would have to pass over in silence is an error before anything is
-// sent.
-func TestLoginsForMoreThanTheStoreKnowsAreRefused(t *testing.T) {
-	s := jmaptest.New(t, jmaptest.Options{})
-	store := newStore(t, s, nil)
-	for name, change := range map[string]func(*upstream.Credentials){
-		"another_user":    func(c *upstream.Credentials) { c.Authorize = "bob" },
-		"another_mailbox": func(c *upstream.Credentials) { c.Mailbox = "Work" },
-		"a_token":         func(c *upstream.Credentials) { c.Proof = upstream.Bearer },
-	} {
-		c := alice
-		change(&c)
-		_, err := store.Login(t.Context(), c)
-		wantKind(t, name, err, upstream.Internal)
-	}
-	if got := s.Requests(); len(got) != 0 {
-		t.Errorf("sent %q", got)
-	}
-}
