@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -30,6 +31,13 @@ func FuzzFaultySession(f *testing.F) {
 		f.Add([]byte(strings.Repeat("BAD\r\n", 11)), fault, byte(200))
 		f.Add([]byte("STLS\r\n\x16\x03\x01\x00\x05hello"), fault, byte(0))
 		f.Add(bytes.Repeat([]byte("x"), 600), fault, byte(255))
+		f.Add([]byte("APOP alice 0123456789abcdef0123456789abcdef\r\nAPOP alice x\r\nAPOP nobody 0123456789abcdef0123456789abcdef\r\nCAPA\r\n"), fault, byte(61))
+		f.Add([]byte("AUTH CRAM-MD5\r\nYWxpY2UgMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\r\nAUTH CRAM-MD5\r\neA==\r\nAUTH EXTERNAL =\r\n"), fault, byte(91))
+		f.Add([]byte("AUTH SCRAM-SHA-256 biwsbj1hbGljZSxyPWFiY2RlZmdo\r\nYz1iaXdzLHI9YWJjZGVmZ2gscD1BQUFB\r\nAUTH SCRAM-SHA-256\r\nbiwsbj1i\r\n*\r\n"), fault, byte(101))
+		f.Add([]byte("AUTH XOAUTH2 dXNlcj1hbGljZQFhdXRoPUJlYXJlciB0b2sBAQ==\r\n\r\nAUTH OAUTHBEARER\r\nbixhPWFsaWNlLAFob3N0PWgBcG9ydD0xAWF1dGg9QmVhcmVyIHRvawEB\r\nAQ==\r\n"), fault, byte(81))
+		f.Add([]byte("AUTH XOAUTH2 dXNlcj1hbGljZQFhdXRoPUJlYXJlciBwdwEB\r\nRETR 1\r\nTOP 2 0\r\nDELE x\r\nNOSUCH\r\nQUIT\r\n"), fault, byte(71))
+		f.Add([]byte("AUTH OAUTHBEARER bixhPWFsaWNlLAFhdXRoPUJlYXJlciBwdwEB\r\nUIDL\r\nQUIT\r\n"), fault, byte(51))
+		f.Add([]byte("AUTH PLAIN Ym9iAGFsaWNlAHB3\r\nAUTH XOAUTH2 !\r\nAUTH OAUTHBEARER eA==\r\n\r\n"), fault, byte(111))
 	}
 	certificate, _ := certificate(f)
 	f.Fuzz(func(t *testing.T, in []byte, fault, step byte) {
@@ -40,6 +48,10 @@ func FuzzFaultySession(f *testing.F) {
 				o.Logger = slog.New(slog.DiscardHandler)
 				if fault >= 64 {
 					o.TLS = certificate
+				}
+				if step%2 == 1 { // all that a listener may be let do
+					o.Shared, o.Bearer, o.AuthorizationIdentity = secrets{"alice": "tanstaaf"}, true, true
+					o.Watch = func(user string, _ netip.Addr) bool { return user == "alice" }
 				}
 			})
 			conn := &stream{in: []byte(before + string(in)), step: int(step) + 1}
