@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs every test of popgate: formatting, vet, the Go tests under the race
-# detector, the quick level of the proofs (cmd/prove), and the tests against real
-# mail servers (Dovecot, Cyrus, Courier) with real POP3 clients, through HAProxy
-# and beside nginx too.
+# detector, the packages (deploy/package.sh) and what they are installed from, the
+# quick level of the proofs (cmd/prove), and the tests against real mail servers
+# (Dovecot, Cyrus, Courier) with real POP3 clients, through HAProxy and beside nginx
+# too.
 #
 #   ./deploy/test.sh
 #
@@ -20,6 +21,7 @@ cd "$(dirname "$0")/.."
 packages=(
 	gcc libc6-dev                                        # race detector
 	strace                                               # kills the gateway in the middle of a system call
+	rpm systemd iproute2 procps                          # packages are installed in a copy of the file system; systemd judges the unit
 	zsh fish groff-base                                  # complete the command line, and read the manual page
 	dovecot-imapd dovecot-pop3d                          # Dovecot
 	cyrus-common cyrus-caldav sasl2-bin libsasl2-modules libsasl2-modules-db  # Cyrus
@@ -92,6 +94,10 @@ step 'go build' go build -buildvcs=false -o "$tmp/popgate" ./cmd/popgate
 step 'gofmt -l' formatted
 step 'go vet ./...' go vet ./...
 step 'go test -race -shuffle=on -count=1 ./...' env CGO_ENABLED=1 go test -race -shuffle=on -count=1 ./...
+
+# What popgate is installed from. The tools have a Go module of their own.
+step 'deploy/package.sh' ./deploy/package.sh
+step 'go test ./... in deploy/package' go -C deploy/package test -count=1 ./...
 
 step 'go run ./cmd/prove' go run ./cmd/prove
 
