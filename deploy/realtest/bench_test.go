@@ -142,12 +142,14 @@ func (b *bench) java(t *testing.T) *javaKit {
 		return b.jdk
 	}
 	const jars = "/usr/share/java/jakarta-mail.jar:/usr/share/java/jakarta-activation.jar"
-	out := filepath.Join(b.Dir(), "java")
-	j := &javaKit{classPath: out + ":" + jars, trustStore: filepath.Join(out, "trust.p12"), password: "popgate"}
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	out, err := os.MkdirTemp(b.Dir(), "java") // its own: other benches run beside it
+	if err == nil {
+		err = os.Chmod(out, 0o755)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	_ = os.Remove(j.trustStore)
+	j := &javaKit{classPath: out + ":" + jars, trustStore: filepath.Join(out, "trust.p12"), password: "popgate"}
 	for _, argv := range [][]string{
 		{"java", "-cp", "/usr/share/java/ecj.jar", "org.eclipse.jdt.internal.compiler.batch.Main", "-11", "-cp", jars, "-d", out, b.testdata("Fetch.java")},
 		{"keytool", "-importcert", "-noprompt", "-alias", "lab", "-file", b.CA(), "-keystore", j.trustStore, "-storepass", j.password},

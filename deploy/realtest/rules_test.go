@@ -274,11 +274,15 @@ func (c *scene) drop(t *testing.T, name string) message {
 
 // drop delivers to the Maildir of user n, under a file name.
 func (s *station) drop(n int, name string, m message) error {
-	file := filepath.Join(s.bench.Dir(), s.Name, "mail", fmt.Sprintf("user%d", n), "Maildir", "new", name)
+	folder := filepath.Join(s.bench.Dir(), s.Name, "mail", fmt.Sprintf("user%d", n), "Maildir")
+	file := filepath.Join(folder, "tmp", name)                          // where no server looks
 	if err := os.WriteFile(file, lfForm(m.octets), 0o644); err != nil { // Maildir keeps LF
 		return err
 	}
-	return os.Chown(file, lab.MailUser, lab.MailUser)
+	if err := os.Chown(file, lab.MailUser, lab.MailUser); err != nil {
+		return err
+	}
+	return os.Rename(file, filepath.Join(folder, "new", name))
 }
 
 // subjects are the Subject lines of messages.
