@@ -146,6 +146,7 @@ func TestImageIsBuiltAsThePackagesAre(t *testing.T) {
 func TestImageServes(t *testing.T) {
 	popgate := built(t, "root/popgate")
 	needs(t, "unshare", "setpriv", "chroot", "mount")
+	mountsApart(t)
 	im := parsedImage(t)
 	root := t.TempDir()
 	for from, to := range im.copied {

@@ -28,12 +28,22 @@ func needs(t *testing.T, programs ...string) {
 	}
 }
 
+// mountsApart skips the test where a program cannot have mounts of its own: in a
+// chroot, for one, whose root is no mount that could be made private.
+func mountsApart(t *testing.T) {
+	t.Helper()
+	if out, err := asRoot("unshare", "--mount", "true").CombinedOutput(); err != nil {
+		t.Skipf("no mounts of its own for a program here: %v: %s", err, out)
+	}
+}
+
 // inCopy runs a script of bash in a copy of this machine's file system that is thrown
 // away with all that the script does to it: an overlay, in namespaces for mounts,
 // processes and the network of its own. The files are in /given there.
 func inCopy(t *testing.T, script string, files ...string) string {
 	t.Helper()
 	needs(t, "unshare", "mount", "bash", "chroot", "ip")
+	mountsApart(t)
 	folder := t.TempDir()
 	given := filepath.Join(folder, "given")
 	mustMkdir(t, given)

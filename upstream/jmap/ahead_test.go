@@ -62,8 +62,9 @@ func TestMessagesInARowAreFetchedAhead(t *testing.T) {
 		{"from_the_end", 5, messages - 1, -1, upstream.Extent{}, 5, messages * delay / 3},
 		{"top_0", 5, 0, 1, upstream.Extent{Top: true}, 5, messages * delay / 3},
 		{"two_at_a_time", 2, 0, 1, upstream.Extent{}, 2, messages * delay * 11 / 10},
-		{"one_at_a_time", 1, 0, 1, upstream.Extent{}, 1, messages * delay * 11 / 10},
-		{"every_other", 5, 0, 2, upstream.Extent{}, 1, messages * delay * 6 / 10},
+		// What the server sees of a download may end a moment after the next begins.
+		{"one_at_a_time", 1, 0, 1, upstream.Extent{}, 2, messages * delay * 11 / 10},
+		{"every_other", 5, 0, 2, upstream.Extent{}, 2, messages * delay * 6 / 10},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
