@@ -66,7 +66,8 @@ func imapServer(t *testing.T, n int) string {
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); server.Serve(ln) }()
-	t.Cleanup(func() { ln.Close(); server.Close(); <-done })
+	// In this order: Close beside the beginning of Serve is a race of the library's.
+	t.Cleanup(func() { ln.Close(); <-done; server.Close() })
 	return ln.Addr().String()
 }
 
