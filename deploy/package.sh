@@ -30,29 +30,29 @@ build() { # GOARCH file
 }
 
 rm -rf dist
-mkdir -p dist/root
-root=dist/root
-build "$ARCH" "$root/popgate"
+mkdir -p dist/files
+files=dist/files
+build "$ARCH" "$files/popgate"
 # The manual page is made by the program, which has to run here.
-run=$root/popgate
+run=$files/popgate
 if [ "$ARCH" != "$(go env GOHOSTARCH)" ]; then
-	run=$root/popgate.here
+	run=$files/popgate.here
 	build "$(go env GOHOSTARCH)" "$run"
 fi
-"$run" man | gzip -9n >"$root/popgate.8.gz"
-for shell in bash fish zsh; do "$run" completion "$shell" >"$root/popgate.$shell"; done
+"$run" man | gzip -9n >"$files/popgate.8.gz"
+for shell in bash fish zsh; do "$run" completion "$shell" >"$files/popgate.$shell"; done
 
 # The tools are built for this machine, whatever the package is for.
 tool() { env -u GOARCH go -C deploy/package "$@"; }
 tool run ./sbom -module "$PWD" -version "$VERSION" -time "$SOURCE_DATE_EPOCH" \
-	-sbom "$PWD/$root/sbom.cdx.json" -licences "$PWD/$root/licences.txt" "$PWD/$root/popgate"
+	-sbom "$PWD/$files/sbom.cdx.json" -licences "$PWD/$files/licences.txt" "$PWD/$files/popgate"
 nfpm=$(tool tool -n nfpm)
 for packager in deb rpm; do
 	"$nfpm" package --config deploy/package/nfpm.yaml --packager "$packager" --target dist/
 done
 
 name=popgate-linux-$ARCH
-cp "$root/popgate" "dist/$name"
-cp "$root/sbom.cdx.json" "dist/$name.cdx.json"
-cp "$root/licences.txt" "dist/$name.licences.txt"
+cp "$files/popgate" "dist/$name"
+cp "$files/sbom.cdx.json" "dist/$name.cdx.json"
+cp "$files/licences.txt" "dist/$name.licences.txt"
 (cd dist && find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%f\n' | LC_ALL=C sort | xargs sha256sum >SHA256SUMS && cat SHA256SUMS)

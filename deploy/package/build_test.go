@@ -18,7 +18,7 @@ import (
 )
 
 func TestBinaryIsStatic(t *testing.T) {
-	f, err := elf.Open(built(t, "root/popgate"))
+	f, err := elf.Open(built(t, "files/popgate"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestBinaryIsReproducible(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it compiles everything anew")
 	}
-	popgate := built(t, "root/popgate")
+	popgate := built(t, "files/popgate")
 	said, err := exec.Command(popgate, "version").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestDigestsAreThoseOfTheFiles(t *testing.T) {
 // TestBillIsOfTheBinary holds the bill of materials to the standard's schema and to
 // what the binary says of itself.
 func TestBillIsOfTheBinary(t *testing.T) {
-	popgate, file := built(t, "root/popgate"), built(t, "root/sbom.cdx.json")
+	popgate, file := built(t, "files/popgate"), built(t, "files/sbom.cdx.json")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestBillIsOfTheBinary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	licences, err := os.ReadFile(built(t, "root/licences.txt"))
+	licences, err := os.ReadFile(built(t, "files/licences.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -294,7 +294,7 @@ func TestChartPassesHelmLint(t *testing.T) {
 // TestChartConfigurationPassesCheck gives popgate the configuration of the chart,
 // with a certificate where the chart says that it is.
 func TestChartConfigurationPassesCheck(t *testing.T) {
-	popgate := built(t, "root/popgate")
+	popgate := built(t, "files/popgate")
 	certificate := certificate(t)
 	for name, values := range map[string]string{
 		"least":      least,

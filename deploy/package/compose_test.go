@@ -92,7 +92,7 @@ func TestComposeConfigurationsAreRight(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.name == "popgate" {
-				test.command[0] = built(t, "root/popgate")
+				test.command[0] = built(t, "files/popgate")
 			} else if _, err := exec.LookPath(test.command[0]); err != nil {
 				t.Skipf("%s is not installed", test.command[0])
 			}

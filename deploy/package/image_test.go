@@ -144,7 +144,7 @@ func TestImageIsBuiltAsThePackagesAre(t *testing.T) {
 // TestImageServes lays out what the image has, and nothing else, and runs its entry
 // point there, on a root that is read-only, as its user.
 func TestImageServes(t *testing.T) {
-	popgate := built(t, "root/popgate")
+	popgate := built(t, "files/popgate")
 	needs(t, "unshare", "setpriv", "chroot", "mount")
 	mountsApart(t)
 	im := parsedImage(t)

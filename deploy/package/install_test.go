@@ -203,7 +203,7 @@ func newerPackages(t *testing.T, packager string) (newer, changed string) {
 		program := filepath.Join(folder, version)
 		buildPopgate(t, "../..", program, version, "")
 		yaml := filepath.Join(folder, "nfpm.yaml")
-		replaced := strings.NewReplacer(append(replace, "dist/root/popgate,", program+",")...).Replace(string(text))
+		replaced := strings.NewReplacer(append(replace, "dist/files/popgate,", program+",")...).Replace(string(text))
 		if err := os.WriteFile(yaml, []byte(replaced), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -52,7 +52,7 @@ func TestUnitIsUnderstood(t *testing.T) {
 install -m 755 /given/popgate /usr/bin/popgate
 cp /given/popgate.service /etc/systemd/system/
 systemd-analyze verify --man=no --recursive-errors=no /etc/systemd/system/popgate.service 2>&1
-`, service, built(t, "root/popgate"))
+`, service, built(t, "files/popgate"))
 	if strings.Contains(out, "popgate.service") {
 		t.Error(out)
 	}
