@@ -145,7 +145,7 @@ func TestImageIsBuiltAsThePackagesAre(t *testing.T) {
 // point there, on a root that is read-only, as its user.
 func TestImageServes(t *testing.T) {
 	popgate := built(t, "files/popgate")
-	needs(t, "unshare", "setpriv", "chroot", "mount")
+	needs(t, "setpriv", "chroot")
 	mountsApart(t)
 	im := parsedImage(t)
 	root := t.TempDir()
@@ -173,7 +173,7 @@ func TestImageServes(t *testing.T) {
 mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"
 exec setpriv --no-new-privs chroot --userspec="$2" --groups= "$1" ` + im.entrypoint + " " + im.command
 	// No process stands between: each becomes the next, and signals reach the last.
-	serve(t, asRoot("unshare", "--mount", "sh", "-c", command, "sh", root, im.user))
+	serve(t, apart(command, root, im.user))
 }
 
 // serve runs a command that ends in popgate serve, with its log in JSON, until it says

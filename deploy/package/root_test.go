@@ -28,11 +28,18 @@ func needs(t *testing.T, programs ...string) {
 	}
 }
 
-// mountsApart skips the test where a program cannot have mounts of its own: in a
-// chroot, for one, whose root is no mount that could be made private.
+// apart is a command whose mounts are its own. In a chroot "/" is no mount that could
+// be made private: there only what is mounted anew is out of sight of the others.
+func apart(script string, args ...string) *exec.Cmd {
+	script = "mount --make-rprivate / 2>/dev/null || true\n" + script
+	return asRoot("unshare", append([]string{"--mount", "--propagation", "unchanged", "sh", "-c", script, "sh"}, args...)...)
+}
+
+// mountsApart skips the test where a program cannot have mounts of its own.
 func mountsApart(t *testing.T) {
 	t.Helper()
-	if out, err := asRoot("unshare", "--mount", "true").CombinedOutput(); err != nil {
+	needs(t, "unshare", "mount")
+	if out, err := apart(`mount -t tmpfs tmpfs "$1"`, t.TempDir()).CombinedOutput(); err != nil {
 		t.Skipf("no mounts of its own for a program here: %v: %s", err, out)
 	}
 }
@@ -42,7 +49,7 @@ func mountsApart(t *testing.T) {
 // processes and the network of its own. The files are in /given there.
 func inCopy(t *testing.T, script string, files ...string) string {
 	t.Helper()
-	needs(t, "unshare", "mount", "bash", "chroot", "ip")
+	needs(t, "bash", "chroot", "ip")
 	mountsApart(t)
 	folder := t.TempDir()
 	given := filepath.Join(folder, "given")
@@ -54,14 +61,12 @@ func inCopy(t *testing.T, script string, files ...string) string {
 		t.Fatal(err)
 	}
 	const enter = `set -e
-mount -t tmpfs -o mode=755 tmpfs "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root" || exit 99
+copy=$1/copy root=$1/copy/root
+mount -t tmpfs -o mode=755 tmpfs "$copy"
+mkdir "$copy/upper" "$copy/work" "$root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$copy/upper,workdir=$copy/work" "$root" || exit 99
 `
-	// The mount hides the files, so they are copied by what is outside of it.
-	const run = `set -e
-root=$1/copy/root
-mkdir "$root/given"
+	const run = `mkdir "$root/given"
 cp "$1"/given/* "$root/given/"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
@@ -71,8 +76,7 @@ ip link set lo up
 exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive bash -eu /given/script </dev/null
 `
 	mustMkdir(t, filepath.Join(folder, "copy"))
-	c := asRoot("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-c",
-		`sh -c "$3" sh "$1/copy" && exec sh -c "$4" sh "$1" "$2"`, "sh", folder, "", enter, run)
+	c := apart(`exec unshare --net --pid --fork --kill-child sh -c "$1$2" sh "$3"`, enter, run, folder)
 	out, err := c.CombinedOutput()
 	if c.ProcessState != nil && c.ProcessState.ExitCode() == 99 {
 		t.Skipf("no overlay can be mounted here:\n%s", out)
