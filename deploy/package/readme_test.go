@@ -11,17 +11,17 @@ import (
 	strict "sigs.k8s.io/yaml"
 )
 
-// install is the section of README.md.
-func install(t *testing.T) string {
+// section is one of README.md, by its heading.
+func section(t *testing.T, heading string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, found := strings.Cut(string(text), "\n## Install\n")
+	_, section, found := strings.Cut(string(text), "\n## "+heading+"\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	if !found {
-		t.Fatal("README.md has no section Install")
+		t.Fatalf("README.md has no section %q", heading)
 	}
 	return section
 }
@@ -30,7 +30,7 @@ func install(t *testing.T) string {
 // README gives.
 func TestReadmeValuesAreEnough(t *testing.T) {
 	values := map[string]any{}
-	for _, set := range regexp.MustCompile(`--set (\S+)`).FindAllStringSubmatch(install(t), -1) {
+	for _, set := range regexp.MustCompile(`--set (\S+)`).FindAllStringSubmatch(section(t, "Install"), -1) {
 		if err := strvals.ParseInto(set[1], values); err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestReadmeValuesAreEnough(t *testing.T) {
 
 // TestReadmeFilesAreThere: what the README names below deploy is there.
 func TestReadmeFilesAreThere(t *testing.T) {
-	names := regexp.MustCompile(`deploy/[\w./-]*\w`).FindAllString(install(t), -1)
+	names := regexp.MustCompile(`deploy/[\w./-]*\w`).FindAllString(section(t, "Install"), -1)
 	if len(names) < 6 {
 		t.Errorf("the README names %q", names)
 	}

@@ -46,7 +46,8 @@ func mountsApart(t *testing.T) {
 
 // inCopy runs a script of bash in a copy of this machine's file system that is thrown
 // away with all that the script does to it: an overlay, in namespaces for mounts,
-// processes and the network of its own. The files are in /given there.
+// processes and the network of its own, which end with it. The files are in /given there.
+// It may take five minutes.
 func inCopy(t *testing.T, script string, files ...string) string {
 	t.Helper()
 	needs(t, "bash", "chroot", "ip")
@@ -73,7 +74,7 @@ mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 ip link set lo up
-exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive bash -eu /given/script </dev/null
+exec timeout --signal KILL 300 chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive bash -eu /given/script </dev/null
 `
 	mustMkdir(t, filepath.Join(folder, "copy"))
 	c := apart(`exec unshare --net --pid --fork --kill-child sh -c "$1$2" sh "$3"`, enter, run, folder)
