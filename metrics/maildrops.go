@@ -28,7 +28,6 @@ type maildrops struct {
 	deletions      *prometheus.CounterVec
 	seenFailures   prometheus.Counter
 	sizeMismatches prometheus.Counter
-	idsChanged     prometheus.Counter
 }
 
 func newMaildrops(f factory) maildrops {
@@ -41,8 +40,6 @@ func newMaildrops(f factory) maildrops {
 			"Messages that could not be marked as read."),
 		sizeMismatches: f.counter("size_mismatch_total",
 			"Messages whose size in the list was not the size that was sent."),
-		idsChanged: f.counter("unique_ids_changed_total",
-			"Mailboxes whose messages the mail server has given other UIDs since the session before, so that clients take all mail for new. Known of mailboxes in the list cache."),
 	}
 }
 
@@ -72,6 +69,3 @@ func (m *maildrops) SeenFailed(n int) { m.seenFailures.Add(float64(max(n, 0))) }
 
 // SizeMismatch counts a message whose size in the list was not its size.
 func (m *maildrops) SizeMismatch() { m.sizeMismatches.Inc() }
-
-// UniqueIDsChanged counts a mailbox whose unique-ids are others than before.
-func (m *maildrops) UniqueIDsChanged() { m.idsChanged.Inc() }

@@ -16,6 +16,7 @@ const Rest = "rest"
 
 // Sets are the closed sets of label values. Every value of them is there from
 // the start, at zero; [Other] appears when something outside of them is counted.
+// Upstreams and routes come and go: see [Metrics.UseUpstreams] and [Metrics.UseRoutes].
 type Sets struct {
 	Listeners  []string    // names of the listeners
 	Secure     []string    // those of them that have a certificate
@@ -26,14 +27,11 @@ type Sets struct {
 	Statuses   []string    // how a command was answered
 	Mechanisms []string    // how a client logged in
 	Logins     []string    // results of a login
-	Ops        []string    // requests to the mail service
-	Results    []string    // results of such a request
+	Results    []string    // results of a request to a mail service
 	Listings   []string    // how a mailbox was listed
 	Rejections []string    // why a connection was turned away
 	Limits     []string    // limits, by their names in the configuration
 	Bounds     []string    // what a limit on guesses is kept by
-	Routes     []string    // names of routes, and of none
-	AuthHTTP   bool        // an auth_http service is asked
 }
 
 // Build tells what is running.
@@ -58,9 +56,9 @@ type Metrics struct {
 	registry *prometheus.Registry
 	clients
 	maildrops
-	upstreams
+	*upstreams
 	process
-	routes routes
+	routes *routes
 }
 
 // New builds the registry: the metrics of popgate, of the Go runtime and of
@@ -73,9 +71,9 @@ func New(b Build, s Sets) *Metrics {
 		registry:  registry,
 		clients:   newClients(f, s),
 		maildrops: newMaildrops(f),
-		upstreams: newUpstreams(f, s),
+		upstreams: newUpstreams(registry, s),
 		process:   newProcess(f, b, s),
-		routes:    newRoutes(f, s),
+		routes:    newRoutes(f),
 	}
 }
 

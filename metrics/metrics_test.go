@@ -31,19 +31,26 @@ func sets() metrics.Sets {
 		Statuses:   []string{"ok", "err"},
 		Mechanisms: []string{"user"},
 		Logins:     []string{"ok", "refused"},
-		Ops:        []string{"login", "fetch"},
 		Results:    []string{"ok", "unavailable"},
 		Listings:   []string{"full", "unchanged"},
 		Rejections: []string{"full"},
 		Limits:     []string{"login-time"},
 		Bounds:     []string{"address"},
-		Routes:     []string{"all", "none"},
-		AuthHTTP:   true,
 	}
 }
 
 func newMetrics() *metrics.Metrics {
-	return metrics.New(metrics.Build{Version: "v0", Revision: "r", GoVersion: "go"}, sets())
+	m := metrics.New(metrics.Build{Version: "v0", Revision: "r", GoVersion: "go"}, sets())
+	m.UseRoutes([]string{"all", "none"}, true)
+	upstream(m)
+	return m
+}
+
+// upstream counts one mail server.
+func upstream(m *metrics.Metrics) *metrics.Upstream {
+	all := m.Upstreams([]metrics.UpstreamOps{{Name: "one", Ops: []string{"login", "fetch"}}})
+	m.UseUpstreams(all)
+	return all["one"]
 }
 
 // own lists the metrics of popgate itself.
@@ -121,7 +128,7 @@ func TestHistogramsAreClassicAndNative(t *testing.T) {
 	m := newMetrics()
 	m.Opened(time.Second)
 	m.Command("RETR", "ok", time.Second)
-	m.Request("fetch", "ok", time.Second)
+	upstream(m).Request("fetch", "ok", time.Second)
 	seen := 0
 	for _, f := range own(t, m) {
 		for _, x := range f.GetMetric() {
@@ -189,9 +196,11 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.Retrieved(10, true)
 	m.SeenFailed(1)
 	m.SizeMismatch()
-	m.Request(op, result, time.Second)
-	m.UpstreamConnection(1)
-	m.UpstreamReused()
+	u := upstream(m)
+	u.Request(op, result, time.Second)
+	u.Connection(1)
+	u.Reused()
+	u.UniqueIDsChanged()
 	m.Connection(listener, 1)
 	m.Listed(how)
 	m.Rejected(rejection)
@@ -201,7 +210,6 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 	m.LimitHit(limit)
 	m.Secured(h)
 	m.ConnectionsLimit(1)
-	m.UniqueIDsChanged()
 	m.ReadAhead(1, 1)
 	m.ConfigLoaded(time.Unix(1, 0))
 	m.ConfigReloadFailed()
@@ -211,19 +219,6 @@ func use(m *metrics.Metrics, listener, end, verb, status, mechanism, login, op, 
 func useRoutes(m *metrics.Metrics, route, outcome string) {
 	m.RouteLogin(route, outcome)
 	m.AuthHTTPAsked(outcome, time.Second)
-}
-
-// Many routes are no reason for many series.
-func TestOnlySoManyRoutesHaveSeries(t *testing.T) {
-	few, many := sets(), sets()
-	few.Routes = nil
-	for i := range 10_000 {
-		many.Routes = append(many.Routes, fmt.Sprint("route-", i))
-	}
-	before := series(t, metrics.New(metrics.Build{}, few))
-	if after := series(t, metrics.New(metrics.Build{}, many)); after-before > 3*metrics.MaxRoutes {
-		t.Errorf("%d series without a route, %d with 10,000", before, after)
-	}
 }
 
 func TestHostileValuesMintNoSeries(t *testing.T) {
@@ -269,10 +264,10 @@ func TestValues(t *testing.T) {
 	m.Connection("pop3s", 1)
 	m.Connection("pop3s", 1)
 	m.Connection("pop3s", -1)
-	m.UpstreamConnection(1)
-	m.UpstreamReused()
+	u := upstream(m)
+	u.Connection(1)
+	u.Reused()
 	m.Login("user", "refused")
-	m.Request("fetch", "ok", time.Second)
 	const want = `
 # HELP popgate_connections Connections of POP3 clients that are open, by listener.
 # TYPE popgate_connections gauge
@@ -295,12 +290,12 @@ popgate_retrieved_messages_total 1
 # HELP popgate_sessions POP3 sessions that are open.
 # TYPE popgate_sessions gauge
 popgate_sessions 1
-# HELP popgate_upstream_connections Connections to the mail server that are logged in, waiting ones included.
+# HELP popgate_upstream_connections Connections to a mail server that are logged in, waiting ones included.
 # TYPE popgate_upstream_connections gauge
-popgate_upstream_connections 1
-# HELP popgate_upstream_reused_total Sessions that went on with a connection to the mail server that had waited (setting upstream.reuse).
+popgate_upstream_connections{upstream="one"} 1
+# HELP popgate_upstream_reused_total Sessions that went on with a connection to a mail server that had waited (setting upstream.reuse).
 # TYPE popgate_upstream_reused_total counter
-popgate_upstream_reused_total 1
+popgate_upstream_reused_total{upstream="one"} 1
 `
 	if err := testutil.GatherAndCompare(m.Gatherer(), strings.NewReader(want), "popgate_connections", "popgate_deletions_total",
 		"popgate_retrieved_bytes_total", "popgate_retrieved_messages_total", "popgate_sessions", "popgate_upstream_connections", "popgate_upstream_reused_total"); err != nil {

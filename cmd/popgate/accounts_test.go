@@ -93,7 +93,7 @@ func TestServeLocalAccounts(t *testing.T) {
 	}
 	s.wantMetrics(t, `popgate_logins_total{mechanism="APOP",result="ok"} 2`, `popgate_logins_total{mechanism="APOP",result="refused"} 3`,
 		`popgate_logins_total{mechanism="USER",result="ok"} 3`, `popgate_logins_total{mechanism="USER",result="refused"} 4`,
-		`popgate_upstream_requests_total{op="login",result="ok"} 5`, `popgate_upstream_requests_total{op="login",result="refused"} 0`)
+		`popgate_upstream_requests_total{op="login",result="ok",upstream="upstream"} 5`, `popgate_upstream_requests_total{op="login",result="refused",upstream="upstream"} 0`)
 }
 
 // clientCertificate makes an authority, and a certificate of it for a name.

@@ -55,8 +55,9 @@ type gateway struct {
 	supervisor   supervisor
 	grants       *grants
 	server       *proxy.Server
-	monitor      net.Listener // nil without metrics
-	page         *status.Page // nil without a status page
+	monitor      net.Listener                 // nil without metrics
+	page         *status.Page                 // nil without a status page
+	facts        atomic.Pointer[status.Facts] // of the configuration in use
 	routing      *routing
 	engine       *engine
 	source       source         // of the configuration

@@ -59,8 +59,8 @@ func TestServeOverJMAP(t *testing.T) {
 				}
 			}
 			s.wantMetrics(t, `popgate_deletions_total{outcome="removed"} `+tt.removed,
-				`popgate_upstream_requests_total{op="login",result="refused"} 1`,
-				`popgate_upstream_requests_total{op="fetch",result="ok"} 1`)
+				`popgate_upstream_requests_total{op="login",result="refused",upstream="upstream"} 1`,
+				`popgate_upstream_requests_total{op="fetch",result="ok",upstream="upstream"} 1`)
 			if _, text := s.get(t, "/metrics"); strings.Contains(text, `op="other"`) || strings.Contains(text, `op="expunge"`) {
 				t.Error("the requests are not those of the store")
 			}

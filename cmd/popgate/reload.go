@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -110,6 +109,9 @@ type source struct {
 func (g *gateway) reloader() *reloader {
 	load := func() (config.Config, error) { return config.Load(g.source.file, g.source.flags) }
 	ended := func(err error) {
+		facts := *g.facts.Load()
+		facts.Wrong = wrongAt(err)
+		g.facts.Store(&facts)
 		if err != nil {
 			g.metrics.ConfigReloadFailed()
 			return
@@ -119,10 +121,17 @@ func (g *gateway) reloader() *reloader {
 	return newReloader(g.source.file, g.cfg.RoutesFile, load, g.apply, ended, g.log)
 }
 
+// fixedSettings are settings that a new configuration changes and cannot change.
+type fixedSettings []string
+
+func (s fixedSettings) Error() string {
+	return strings.Join(s, ", ") + " cannot change while popgate runs; restart it, or let a new process take over (SIGUSR2)"
+}
+
 // apply puts a configuration into use for sessions that begin from now on.
 func (g *gateway) apply(cfg config.Config) error {
 	if fixed := g.cfg.Fixed(cfg); fixed != nil {
-		return fmt.Errorf("%s cannot change while popgate runs; restart it, or let a new process take over (SIGUSR2)", strings.Join(fixed, ", "))
+		return fixedSettings(fixed)
 	}
 	servers, err := g.engine.servers(cfg)
 	if err != nil {
@@ -132,6 +141,7 @@ func (g *gateway) apply(cfg config.Config) error {
 		return err
 	}
 	g.engine.use(servers)
+	g.facts.Store(g.factsOf(cfg))
 	if g.level != nil {
 		g.level.Set(cfg.Log.Level)
 	}

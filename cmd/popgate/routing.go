@@ -48,6 +48,7 @@ func newRouting(cfg config.Config, p proofs, cache *listcache.Cache, shown *ledg
 		return nil, errors.Join(err, r.close())
 	}
 	r.store, r.services = route.New(table, routeTrace(m)), services
+	r.count()
 	m.ConfigLoaded(time.Now())
 	return r, nil
 }
@@ -213,16 +214,23 @@ func (r *routing) replace(cfg config.Config) error {
 		}
 		return err
 	}
-	last := r.stores
+	last, asked := r.stores, r.services
+	r.cfg, r.stores, r.services = cfg, next.stores, services
+	r.count()
 	r.store.Swap(table)
-	for _, s := range r.services {
+	for _, s := range asked {
 		_ = s.Close() // it has connections that wait, and nothing to say
 	}
-	r.cfg, r.stores, r.services = cfg, next.stores, services
 	if renewed {
 		return last.close() // sessions that are open keep their connections
 	}
 	return r.stores.keep(places)
+}
+
+// count shows the series of the routes and upstreams that are in use.
+func (r *routing) count() {
+	r.metrics.UseUpstreams(r.stores.counts)
+	useRoutes(r.metrics, r.cfg.Routes)
 }
 
 // close lets go of the connections that wait for a next session.

@@ -119,7 +119,7 @@ routes:
 	for i := range 9 {
 		c.refused(fmt.Sprintf("alice+%d@%d.example", i, i), "wrong", "-ERR [AUTH]")
 	}
-	s.wantMetrics(t, `popgate_upstream_requests_total{op="login",result="refused"} 3`)
+	s.wantMetrics(t, `popgate_upstream_requests_total{op="login",result="refused",upstream="one"} 3`)
 }
 
 // Local accounts come in with passwords of their own, and the mail server sees

@@ -68,7 +68,7 @@ func TestServeReadsAndDeletes(t *testing.T) {
 		`popgate_open_duration_seconds_count 3`,
 		`popgate_upstream_listings_total{how="full"} 1`,
 		`popgate_upstream_listings_total{how="unchanged"} 2`,
-		`popgate_upstream_connections 0`,
+		`popgate_upstream_connections{upstream="upstream"} 0`,
 	)
 	if _, body := s.get(t, "/metrics"); strings.Contains(own(body), `"other"`) {
 		t.Errorf("a label value is in no closed set:\n%s", own(body))
@@ -101,10 +101,10 @@ func TestServeReusesConnections(t *testing.T) {
 	c.ended()
 	s.wantMetrics(t,
 		`popgate_sessions 0`,
-		`popgate_upstream_connections 1`,
-		`popgate_upstream_reused_total 2`,
-		`popgate_upstream_requests_total{op="connect",result="ok"} 2`,
-		`popgate_upstream_requests_total{op="login",result="ok"} 1`,
+		`popgate_upstream_connections{upstream="upstream"} 1`,
+		`popgate_upstream_reused_total{upstream="upstream"} 2`,
+		`popgate_upstream_requests_total{op="connect",result="ok",upstream="upstream"} 2`,
+		`popgate_upstream_requests_total{op="login",result="ok",upstream="upstream"} 1`,
 	)
 	s.stop()
 	if code := s.code(t); code != 0 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/metrics/status"
 	"github.com/popgate/popgate/proxy"
+	"github.com/popgate/popgate/upstream/imap"
+	"github.com/popgate/popgate/upstream/jmap"
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
@@ -21,12 +24,9 @@ import (
 // log from here on. What net/http and the Prometheus client log stays out, because
 // their messages hold addresses.
 func (g *gateway) openPage(build metrics.Build) {
+	g.facts.Store(g.factsOf(g.cfg))
 	if g.cfg.Metrics == "" || !g.cfg.Status {
 		return
-	}
-	facts := status.Facts{Limits: limitsOf(g.cfg, g.maxConns), Warnings: warningsOf(g.cfg, g.maxConns)}
-	for _, u := range g.cfg.Upstreams {
-		facts.Upstreams = append(facts.Upstreams, status.Upstream{URL: label(u), Security: upstreamTLS(u)})
 	}
 	sets := labelSets(g.cfg)
 	g.page = status.New(status.Options{
@@ -34,13 +34,45 @@ func (g *gateway) openPage(build metrics.Build) {
 		Gatherer: g.metrics.Gatherer(),
 		Ready:    g.ready.Load,
 		Facts: func() status.Facts {
-			f := facts
+			f := *g.facts.Load()
 			f.Listeners = g.listenersOnPage()
 			return f
 		},
-		Words: slices.Concat(sets.Listeners, sets.Results, sets.Ops, sets.Rejections, sets.Mechanisms, sets.Ends),
+		Words: slices.Concat(sets.Listeners, sets.Results, imap.Ops(), jmap.Ops(), sets.Rejections, sets.Mechanisms, sets.Ends),
 	})
 	g.log = slog.New(g.page.Watch(g.log.Handler()))
+}
+
+// factsOf is what the page says of a configuration.
+func (g *gateway) factsOf(cfg config.Config) *status.Facts {
+	f := &status.Facts{Limits: limitsOf(cfg, g.maxConns), Warnings: warningsOf(cfg, g.maxConns)}
+	for _, u := range cfg.Upstreams {
+		f.Upstreams = append(f.Upstreams, status.Upstream{Name: u.Name, URL: label(u), Security: upstreamTLS(u)})
+	}
+	return f
+}
+
+// wrongAt is what the page says of a configuration that is of no use: where it is
+// wrong, or which settings cannot change. The words of a problem can hold a value of
+// the file, and that can be a user: the log has them.
+func wrongAt(err error) string {
+	var problems config.Problems
+	var fixed fixedSettings
+	switch {
+	case errors.As(err, &problems):
+		var places []string
+		for _, p := range problems {
+			place := p.Where
+			if p.Line > 0 {
+				place += ":" + strconv.Itoa(p.Line)
+			}
+			places = append(places, place)
+		}
+		return strings.Join(slices.Compact(places), ", ")
+	case errors.As(err, &fixed):
+		return fixed.Error()
+	}
+	return ""
 }
 
 // servePage takes samples until the function that it returns is called.

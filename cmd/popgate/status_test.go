@@ -1,15 +1,24 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/popgate/popgate/cmd/internal/config"
+	"github.com/popgate/popgate/metrics"
 )
 
 func TestServeShowsAPage(t *testing.T) {
@@ -47,6 +56,80 @@ func TestServeShowsNoPageWhereItIsOff(t *testing.T) {
 			t.Errorf("GET %s = %d, want %d", path, code, want)
 		}
 	}
+}
+
+// After a reload the page and the metrics are of the configuration in use; of one
+// that is wrong the page tells where it is, and nothing that stands in it.
+func TestAReloadIsSeen(t *testing.T) {
+	text := func(more string) string {
+		return "listen: pop3://127.0.0.1:0\nmetrics: 127.0.0.1:0\n" + more
+	}
+	file := writeConfig(t, text("upstreams: [{name: old, url: imap://127.0.0.1:1}, {name: both, url: imap://127.0.0.1:2}]\nroutes: [{name: one, upstream: old}]\nclear-text-login: anywhere\n"))
+	cfg, err := config.Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := newGateway(cfg, metrics.Build{}, &sockets{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.source.file = file
+	t.Cleanup(func() {
+		if err := errors.Join(g.routing.close(), g.close()); err != nil {
+			t.Error(err)
+		}
+	})
+	sampled, cancel := context.WithCancel(t.Context())
+	cancel() // Run takes one sample and ends
+	wants := func(step string, wanted, unwanted []string) {
+		t.Helper()
+		g.page.Run(sampled)
+		w := httptest.NewRecorder()
+		g.page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		g.metrics.Handler(g.ready.Load, nil, g.plain).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		body := strings.ReplaceAll(w.Body.String(), "<wbr>", "")
+		for _, want := range wanted {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: page and metrics lack %q", step, want)
+			}
+		}
+		for _, no := range unwanted {
+			if strings.Contains(body, no) {
+				t.Errorf("%s: page and metrics hold %q", step, no)
+			}
+		}
+	}
+	r := g.reloader()
+	reload := func(more string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text(more)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.reload()
+	}
+	const (
+		oldServer = `popgate_upstream_connections{upstream="old"} 0`
+		newServer = `popgate_upstream_connections{upstream="new"} 0`
+		bothCount = `popgate_upstream_requests_total{op="login",result="ok",upstream="both"} 1`
+		oldRoute  = `popgate_route_logins_total{result="ok",route="one"} 0`
+		newRoute  = `popgate_route_logins_total{result="ok",route="another"} 0`
+		oldWarns  = "clear-text-login: anywhere lets"
+		newWarns  = "route never is never reached"
+	)
+	g.routing.stores.counts["both"].Request("login", "ok", time.Millisecond)
+	wants("at the start", []string{oldServer, bothCount, oldRoute, oldWarns, "old imap://127.0.0.1:1"}, []string{newServer, newRoute, newWarns, "was wrong when it was last read"})
+
+	next := "upstreams: [{name: new, url: imap://127.0.0.1:3}, {name: both, url: imap://127.0.0.1:2}]\nroutes: [{name: another, upstream: new}, {name: never, upstream: both}]\n"
+	reload(next)
+	after, before := []string{newServer, bothCount, newRoute, newWarns, "new imap://127.0.0.1:3"}, []string{oldServer, oldRoute, oldWarns, "old imap://127.0.0.1:1"}
+	wants("after a reload", after, append(before, "was wrong when it was last read"))
+
+	reload(next + "seen: alice@example.net\n")
+	wants("a wrong value", append(after, "when it was last read ("+file+":5); the one"), append(before, "alice"))
+	reload(next + "drain: 1s\n")
+	wants("a setting that cannot change", append(after, "when it was last read (drain cannot change while popgate runs"), before)
+	reload(next)
+	wants("right again", after, append(before, "was wrong when it was last read"))
 }
 
 // The status page shows the messages of warnings and errors. So that no user and

@@ -52,6 +52,7 @@ type stores struct {
 	ledger  *ledger.Ledger // nil for none
 	ahead   *readahead.Pool
 	metrics *metrics.Metrics
+	counts  map[string]*metrics.Upstream // by the name of the upstream
 	log     *slog.Logger
 	waiting int // connections of one store that wait for a next session
 	open    map[place]mailboxes
@@ -105,8 +106,9 @@ func newStores(cfg config.Config, cache *listcache.Cache, shown *ledger.Ledger, 
 		}
 	}
 	return &stores{cfg: cfg, cache: cache, ledger: shown, metrics: m, log: log, open: map[place]mailboxes{},
-		jmap:  jmap.NewCache(cfg.Cache.Memory),
-		ahead: readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total), waiting: max(waitingConns/len(places), 16)}
+		counts: m.Upstreams(upstreamOps(cfg.Upstreams)),
+		jmap:   jmap.NewCache(cfg.Cache.Memory),
+		ahead:  readahead.NewPool(cfg.ReadAhead.Session, cfg.ReadAhead.Total), waiting: max(waitingConns/len(places), 16)}
 }
 
 // renewed are stores for another configuration, within the same bounds of memory.
@@ -236,7 +238,7 @@ func (s *stores) newIMAP(u config.Upstream, p place) (*imap.Store, error) {
 		Reuse:         u.Reuse,
 		ReuseMax:      s.waiting,
 		Logger:        s.log,
-		Trace:         imapTrace(s.metrics),
+		Trace:         imapTrace(s.metrics, s.counts[u.Name]),
 	})
 }
 
@@ -257,7 +259,7 @@ func (s *stores) newJMAP(u config.Upstream, d config.Delete) (*jmap.Store, error
 		Logger:      s.log,
 		ReadAhead:   s.ahead,
 		Cache:       s.jmap,
-		Trace:       jmapTrace(s.metrics),
+		Trace:       jmapTrace(s.metrics, s.counts[u.Name]),
 	}
 	if !u.TLS {
 		options.URL = "http://" + u.Address()

@@ -15,14 +15,14 @@ import (
 	"github.com/popgate/popgate/upstream/wrap"
 )
 
-// routeNames are the routes that have series: logins that no route takes, and then
-// those of the configuration.
-func routeNames(routes []config.Route) []string {
+// useRoutes shows the series of the routes of a configuration: of logins that no
+// route takes, and then of those.
+func useRoutes(m *metrics.Metrics, routes []config.Route) {
 	names := []string{route.NoRoute}
 	for _, r := range routes {
 		names = append(names, r.Name)
 	}
-	return names
+	m.UseRoutes(names, slices.ContainsFunc(routes, func(r config.Route) bool { return r.AuthHTTP.Given() }))
 }
 
 // outcome is how a login ended on its way, from the result of a trace.
@@ -58,14 +58,11 @@ func labelSets(cfg config.Config) metrics.Sets {
 		Statuses:   words(pop3.Results()),
 		Mechanisms: mechanisms(cfg.Listen),
 		Logins:     loginResults(),
-		Ops:        ops(cfg.Upstreams),
 		Results:    requestResults(),
 		Listings:   imap.Listings(),
 		Rejections: append(words(proxy.Rejections()), rejectedHandshake),
 		Limits:     limitNames(),
 		Bounds:     words(wrap.Bounds()),
-		Routes:     routeNames(cfg.Routes),
-		AuthHTTP:   slices.ContainsFunc(cfg.Routes, func(r config.Route) bool { return r.AuthHTTP.Given() }),
 	}
 }
 
@@ -113,18 +110,14 @@ func requestResults() []string {
 	return results
 }
 
-// ops are the requests that the stores trace.
-func ops(upstreams []config.Upstream) (out []string) {
+// upstreamOps are the requests that the store of each upstream traces.
+func upstreamOps(upstreams []config.Upstream) (out []metrics.UpstreamOps) {
 	for _, u := range upstreams {
-		of := imap.Ops()
+		ops := imap.Ops()
 		if u.JMAP {
-			of = jmap.Ops()
+			ops = jmap.Ops()
 		}
-		for _, op := range of {
-			if !slices.Contains(out, op) {
-				out = append(out, op)
-			}
-		}
+		out = append(out, metrics.UpstreamOps{Name: u.Name, Ops: ops})
 	}
 	return out
 }
@@ -182,11 +175,11 @@ func throttleTrace(m *metrics.Metrics) wrap.ThrottleTrace {
 	return wrap.ThrottleTrace{Throttled: func(by wrap.Bound) { m.Throttled(string(by)) }}
 }
 
-func imapTrace(m *metrics.Metrics) imap.Trace {
-	return imap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed,
-		ReadAhead: m.ReadAhead, Reused: m.UpstreamReused, Renumbered: m.UniqueIDsChanged}
+func imapTrace(m *metrics.Metrics, u *metrics.Upstream) imap.Trace {
+	return imap.Trace{Request: u.Request, Listed: m.Listed, Connection: u.Connection, SeenFailed: m.SeenFailed,
+		ReadAhead: m.ReadAhead, Reused: u.Reused, Renumbered: u.UniqueIDsChanged}
 }
 
-func jmapTrace(m *metrics.Metrics) jmap.Trace {
-	return jmap.Trace{Request: m.Request, Listed: m.Listed, Connection: m.UpstreamConnection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
+func jmapTrace(m *metrics.Metrics, u *metrics.Upstream) jmap.Trace {
+	return jmap.Trace{Request: u.Request, Listed: m.Listed, Connection: u.Connection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
 }

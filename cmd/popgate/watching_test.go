@@ -58,7 +58,8 @@ type panel struct {
 	}
 }
 
-func panels(t *testing.T) []panel {
+// panels are those of the dashboard, on which can be chosen what there is.
+func panels(t *testing.T, v vocabulary) []panel {
 	t.Helper()
 	text, err := os.ReadFile(dashboardFile)
 	if err != nil {
@@ -67,12 +68,20 @@ func panels(t *testing.T) []panel {
 	var board struct {
 		SchemaVersion int
 		Panels        []panel
+		Templating    struct {
+			List []struct{ Name, Type, Definition string }
+		}
 	}
 	if err := json.Unmarshal(text, &board); err != nil {
 		t.Fatal(err)
 	}
 	if board.SchemaVersion < 39 || len(board.Panels) == 0 {
 		t.Fatalf("schema %d, %d panels", board.SchemaVersion, len(board.Panels))
+	}
+	for _, c := range board.Templating.List {
+		if c.Type == "query" {
+			v.check(t, "variable "+c.Name, c.Definition)
+		}
 	}
 	return board.Panels
 }
@@ -88,9 +97,9 @@ func newVocabulary(t *testing.T) vocabulary {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sets := labelSets(cfg)
-	sets.AuthHTTP = true
-	m := metrics.New(metrics.Build{}, sets)
+	m := metrics.New(metrics.Build{}, labelSets(cfg))
+	m.UseUpstreams(m.Upstreams(upstreamOps(cfg.Upstreams)))
+	useRoutes(m, append(cfg.Routes, config.Route{Name: "asked", AuthHTTP: config.AuthHTTP{URL: "https://127.0.0.1"}}))
 	m.NewOAuth([]string{"a grant"}, words(oauth.Outcomes()))
 	families, err := m.Gatherer().Gather()
 	if err != nil {
@@ -142,7 +151,7 @@ func (v vocabulary) check(t *testing.T, where, query string) (about []string) {
 			if !known(labels, m[1]) {
 				t.Errorf("%s: %s has no label %s", where, s[1], m[1])
 			}
-			if labels[m[1]] == nil {
+			if labels[m[1]] == nil || strings.HasPrefix(m[3], "$") { // a variable of the dashboard
 				continue
 			}
 			for _, value := range strings.Split(m[3], "|") {
@@ -208,7 +217,7 @@ func TestDashboard(t *testing.T) {
 	v := newVocabulary(t)
 	shown := map[string]bool{}
 	var before []panel
-	for _, p := range panels(t) {
+	for _, p := range panels(t, v) {
 		for _, q := range p.Targets {
 			for _, name := range v.check(t, p.Title, q.Expr) {
 				shown[name] = true

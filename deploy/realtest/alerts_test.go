@@ -160,7 +160,7 @@ func (w *watched) dashboard(t *testing.T) {
 	for _, p := range board.Panels {
 		for _, q := range p.Targets {
 			n++
-			query := strings.NewReplacer("$__rate_interval", alertWindow, "$instance", ".*").Replace(q.Expr)
+			query := strings.NewReplacer("$__rate_interval", alertWindow, "$instance", ".*", "$upstream", ".*").Replace(q.Expr)
 			if !await(t, alertPatience, func() bool { return w.query(t, query) > 0 }) {
 				t.Errorf("%s: no data of %s", p.Title, query)
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"testing"
 
-	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/metrics/status"
 )
 
@@ -35,6 +34,6 @@ func BenchmarkPage(b *testing.B) {
 }
 
 func newPage() *status.Page {
-	m := metrics.New(metrics.Build{}, sets())
+	m, _ := newMetrics()
 	return status.New(status.Options{Gatherer: m.Gatherer(), Ready: func() bool { return true }, Facts: facts})
 }

@@ -52,35 +52,51 @@ const (
 	certificateExpiry = expiryPrefix + "certificate" + expirySuffix
 )
 
-// watched says by which labels a metric is kept; it is summed over all others.
-func watched(name string) (labels []string, ok bool) {
+// requestsTo is what requests are kept as by mail server, and not by operation.
+const requestsTo = requests + " by upstream"
+
+// A keeping says by which labels a metric is kept, and as what; it is summed over
+// all others.
+type keeping struct {
+	as     string
+	labels []string
+}
+
+// watched says how a metric is kept.
+func watched(name string) []keeping {
+	by := func(labels ...string) []keeping { return []keeping{{name, labels}} }
 	switch name {
-	case sessions, connsLimit, upstreamConns, messages, octets, commandTime, sizeMismatch, idsChanged, configGood, configTime, panics:
-		return nil, true
+	case sessions, connsLimit, messages, octets, commandTime, sizeMismatch, configGood, configTime, panics:
+		return by()
 	case sessionsEnded:
-		return []string{"end"}, true
+		return by("end")
 	case connections, certGood:
-		return []string{"listener"}, true
+		return by("listener")
+	case upstreamConns, idsChanged:
+		return by("upstream")
 	case logins:
-		return []string{"result"}, true
+		return by("result")
 	case routeLogins:
-		return []string{"route", "result"}, true
+		return by("route", "result")
 	case deletions:
-		return []string{"outcome"}, true
+		return by("outcome")
 	case limitHits:
-		return []string{"limit"}, true
+		return by("limit")
 	case rejected:
-		return []string{"reason"}, true
+		return by("reason")
 	case throttled:
-		return []string{"by"}, true
+		return by("by")
 	case requests:
-		return []string{"op", "result"}, true
+		return append(by("op", "result"), keeping{requestsTo, []string{"upstream", "result"}})
 	case tokenAccounts:
-		return []string{"grant", "state"}, true
+		return by("grant", "state")
 	case requestTime:
-		return []string{"op"}, true
+		return by("op")
 	}
-	return nil, false
+	if strings.HasPrefix(name, expiryPrefix) && strings.HasSuffix(name, expirySuffix) {
+		return by(everyLabel)
+	}
+	return nil
 }
 
 // A key names a column: a metric, the values of up to two labels, and in a
@@ -119,19 +135,15 @@ func (h *history) record(at time.Time, families []*dto.MetricFamily) {
 	defer h.mu.Unlock()
 	now := map[key]float64{}
 	for _, f := range families {
-		name := f.GetName()
-		labels, ok := watched(name)
-		expiry := strings.HasPrefix(name, expiryPrefix) && strings.HasSuffix(name, expirySuffix)
-		if !ok && !expiry {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			k := key{metric: name, a: labelOf(m, labels, 0, expiry), b: labelOf(m, labels, 1, false)}
-			if hist := m.GetHistogram(); hist != nil {
-				h.buckets(now, k, hist)
-				continue
+		for _, by := range watched(f.GetName()) {
+			for _, m := range f.GetMetric() {
+				k := key{metric: by.as, a: labelOf(m, by.labels, 0), b: labelOf(m, by.labels, 1)}
+				if hist := m.GetHistogram(); hist != nil {
+					h.buckets(now, k, hist)
+					continue
+				}
+				now[k] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
-			now[k] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
 	slot := h.count % samples
@@ -143,6 +155,10 @@ func (h *history) record(at time.Time, families []*dto.MetricFamily) {
 	}
 	before := (h.count + samples - 1) % samples // of nothing but zeros, the first time
 	for k, c := range h.columns {
+		if _, told := now[k]; !told { // a mail server or a route that is gone
+			delete(h.columns, k)
+			continue
+		}
 		if c.values[slot] = now[k]; c.values[slot] != c.values[before] {
 			c.changed = at
 		}
@@ -150,11 +166,14 @@ func (h *history) record(at time.Time, families []*dto.MetricFamily) {
 	h.count++
 }
 
-// labelOf is the value of label i, or of all labels in one.
-func labelOf(m *dto.Metric, labels []string, i int, all bool) string {
+// everyLabel stands for all labels in one.
+const everyLabel = "*"
+
+// labelOf is the value of label i.
+func labelOf(m *dto.Metric, labels []string, i int) string {
 	var values []string
 	for _, l := range m.GetLabel() {
-		if all || i < len(labels) && l.GetName() == labels[i] {
+		if i < len(labels) && (labels[i] == everyLabel || l.GetName() == labels[i]) {
 			values = append(values, l.GetValue())
 		}
 	}

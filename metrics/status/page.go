@@ -45,7 +45,10 @@ type Facts struct {
 	Listeners []Listener
 	Upstreams []Upstream
 	Limits    []Limit
-	Warnings  []string // about the configuration
+	Warnings  []string // about the configuration that is in use
+	// Wrong is where the configuration that was read last is wrong, so that the one
+	// before stays; "" while it is in use.
+	Wrong string
 }
 
 // A Listener is where clients connect.
@@ -56,7 +59,11 @@ type Listener struct {
 }
 
 // An Upstream is where mailboxes are.
-type Upstream struct{ URL, Security string }
+type Upstream struct {
+	Name     string // in the metrics
+	URL      string
+	Security string // in words
+}
 
 // A Limit says what a reason to turn somebody away is called, and what it is set to;
 // "" where it is off. Metric and Value are its counter and the value of the label.

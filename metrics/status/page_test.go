@@ -113,7 +113,7 @@ func TestTimesTellNoMoreThanBucketsDo(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, facts())
 				for _, d := range tt.took {
-					b.m.Request("fetch", "ok", d)
+					b.one.Request("fetch", "ok", d)
 				}
 				b.after(every)
 				b.has(t, tt.want)
@@ -125,33 +125,33 @@ func TestTimesTellNoMoreThanBucketsDo(t *testing.T) {
 func TestWhatFailsIsToLookAt(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		do   func(m *metrics.Metrics)
+		do   func(b *bench)
 		want string
 	}{
-		{"a_mail_server_that_does_not_answer", func(m *metrics.Metrics) { m.Request("connect", "unavailable", time.Second) },
-			"The last requests to the mail server all failed, just now: unavailable."},
-		{"a_fault", func(m *metrics.Metrics) { m.Panicked() }, "1 fault in the program since the start"},
-		{"kept", func(m *metrics.Metrics) { m.Deletions(metrics.Kept, 2) }, "2 deletions did not take effect"},
-		{"a_size", func(m *metrics.Metrics) { m.SizeMismatch() }, "1 message had another size"},
-		{"a_certificate", func(m *metrics.Metrics) {
-			m.CertificateShown("pop3s://0.0.0.0:995", time.Now().Add(13*24*time.Hour+every))
+		{"a_mail_server_that_does_not_answer", func(b *bench) { b.one.Request("connect", "unavailable", time.Second) },
+			"The last requests all failed, just now: unavailable. They went to imaps://imap.example.net:993."},
+		{"a_fault", func(b *bench) { b.m.Panicked() }, "1 fault in the program since the start"},
+		{"kept", func(b *bench) { b.m.Deletions(metrics.Kept, 2) }, "2 deletions did not take effect"},
+		{"a_size", func(b *bench) { b.m.SizeMismatch() }, "1 message had another size"},
+		{"a_certificate", func(b *bench) {
+			b.m.CertificateShown("pop3s://0.0.0.0:995", time.Now().Add(13*24*time.Hour+every))
 		}, "The certificate of pop3s://0.0.0.0:995 expires in 13" + gap + "d."},
-		{"a_certificate_too_late", func(m *metrics.Metrics) { m.CertificateShown("pop3s://0.0.0.0:995", time.Now()) },
+		{"a_certificate_too_late", func(b *bench) { b.m.CertificateShown("pop3s://0.0.0.0:995", time.Now()) },
 			"The certificate of pop3s://0.0.0.0:995 has expired."},
-		{"a_new_certificate", func(m *metrics.Metrics) {
-			m.CertificateShown("pop3s://0.0.0.0:995", time.Now().Add(365*24*time.Hour))
-			m.CertificateReloadFailed("pop3s://0.0.0.0:995")
+		{"a_new_certificate", func(b *bench) {
+			b.m.CertificateShown("pop3s://0.0.0.0:995", time.Now().Add(365*24*time.Hour))
+			b.m.CertificateReloadFailed("pop3s://0.0.0.0:995")
 		}, "The certificate files of pop3s://0.0.0.0:995 are of no use"},
-		{"a_configuration", func(m *metrics.Metrics) { m.ConfigLoaded(time.Now()); m.ConfigReloadFailed() }, "The configuration was wrong when it was last read"},
-		{"unique_ids", func(m *metrics.Metrics) { m.UniqueIDsChanged() }, "1 mailbox was renumbered"},
-		{"connections_near_the_limit", func(m *metrics.Metrics) { m.ConnectionsLimit(1); m.Connection("pop3://0.0.0.0:110", 1) }, "1 of 1 connections are open."},
-		{"the_limit_on_connections", func(m *metrics.Metrics) { m.Rejected("connections") }, "1 connection was turned away because so many are open."},
-		{"a_refusal_is_an_answer", func(m *metrics.Metrics) { m.Request("login", "refused", time.Second) }, "Nothing here needs attention."},
-		{"one_answer_is_enough", func(m *metrics.Metrics) {
-			m.Request("connect", "unavailable", time.Second)
-			m.Request("connect", "ok", time.Second)
+		{"a_configuration", func(b *bench) { b.m.ConfigLoaded(time.Now()); b.m.ConfigReloadFailed() }, "The configuration was wrong when it was last read"},
+		{"unique_ids", func(b *bench) { b.one.UniqueIDsChanged() }, "1 mailbox was renumbered: clients fetch all of the mail there again. The mail server is imaps://imap.example.net:993."},
+		{"connections_near_the_limit", func(b *bench) { b.m.ConnectionsLimit(1); b.m.Connection("pop3://0.0.0.0:110", 1) }, "1 of 1 connections are open."},
+		{"the_limit_on_connections", func(b *bench) { b.m.Rejected("connections") }, "1 connection was turned away because so many are open."},
+		{"a_refusal_is_an_answer", func(b *bench) { b.one.Request("login", "refused", time.Second) }, "Nothing here needs attention."},
+		{"one_answer_is_enough", func(b *bench) {
+			b.one.Request("connect", "unavailable", time.Second)
+			b.one.Request("connect", "ok", time.Second)
 		}, "Nothing here needs attention."},
-		{"a_limit_on_one_client_is_at_work", func(m *metrics.Metrics) { m.Rejected("address"); m.Throttled("address") }, "Nothing here needs attention."},
+		{"a_limit_on_one_client_is_at_work", func(b *bench) { b.m.Rejected("address"); b.m.Throttled("address") }, "Nothing here needs attention."},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestWhatFailsIsToLookAt(t *testing.T) {
 				f.Warnings = nil
 				b := newBench(t, f)
 				b.has(t, "Nothing here needs attention.")
-				tt.do(b.m)
+				tt.do(b)
 				b.after(every)
 				b.has(t, tt.want)
 			})
@@ -172,17 +172,100 @@ func TestAnswersOfAMailServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, facts())
 		b.has(t, "No request yet.")
-		b.m.Request("connect", "ok", time.Millisecond)
+		b.one.Request("connect", "ok", time.Millisecond)
 		b.after(2 * every)
-		b.m.Request("connect", "unavailable", time.Second)
-		b.m.Request("connect", "unavailable", time.Second)
+		b.one.Request("connect", "unavailable", time.Second)
+		b.one.Request("connect", "unavailable", time.Second)
 		b.after(10 * every)
 		b.has(t, `<td class="bad">unavailable 1`+gap+`min ago, 2 in the hour<small>ok 1`+gap+`min ago</small></td>`)
-		b.m.Request("connect", "ok", time.Millisecond)
+		b.one.Request("connect", "ok", time.Millisecond)
 		b.after(every)
 		b.has(t, `<td class="">ok just now<small>unavailable 1`+gap+`min ago, 2 in the hour</small></td>`)
 		b.after(time.Hour)
 		b.has(t, `<td class="">ok 1`+gap+`h 0`+gap+`min ago<small>unavailable 1`+gap+`h 1`+gap+`min ago</small></td>`)
+	})
+}
+
+// mailServer is the row of a mail server.
+func mailServer(url, open, made, class, health, answers string) string {
+	return fmt.Sprintf(`<wbr>%s</span><small>TLS</small></th><td class="number">%s</td><td class="number">%s</td><td class="%s">%s%s</td>`, url, open, made, class, health, answers)
+}
+
+// Of several mail servers it is seen which one is down, also when its trouble is
+// between the answers of another.
+func TestEachMailServerHasItsHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, status.Facts{Upstreams: []status.Upstream{
+			{Name: "one", URL: "imaps://one", Security: "TLS"}, {Name: "two", URL: "imaps://two", Security: "TLS"}, {Name: "idle", URL: "imaps://idle", Security: "TLS"}}})
+		all := b.upstreams("one", "two", "idle")
+		all["one"].Request("login", "ok", time.Millisecond)
+		all["two"].Request("connect", "unavailable", time.Second)
+		all["two"].Connection(3)
+		b.after(every)
+		all["one"].Request("fetch", "ok", time.Millisecond)
+		b.after(every)
+		b.has(t, mailServer("one", "0", "2", "", "answers", "<small>ok just now</small>"),
+			mailServer("two", "3", "1", "bad", "fails", "<small>unavailable 10"+gap+"s ago, 1 in the hour</small>"),
+			mailServer("idle", "0", "0", "", "not asked yet", ""),
+			"The last requests all failed, 10"+gap+"s ago: unavailable. They went to imaps://two.")
+		b.hasNot(t, "They went to imaps://one.")
+	})
+}
+
+// Mail servers without series of their own are one row more, as long as there are some.
+func TestMailServersThatAreNotToldApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, status.Facts{})
+		var names []string
+		for i := range metrics.MaxUpstreams + 2 {
+			names = append(names, fmt.Sprint("server-", i))
+			b.facts.Upstreams = append(b.facts.Upstreams, status.Upstream{Name: names[i], URL: "imaps://" + names[i], Security: "TLS"})
+		}
+		b.upstreams(names...)[names[len(names)-1]].Request("connect", "unavailable", time.Second)
+		b.after(every)
+		b.has(t, mailServer(names[0], "0", "0", "", "not asked yet", ""),
+			mailServer(names[len(names)-1], "0", "0", "", "not told apart", ""),
+			"They went to others, together.")
+		b.facts.Upstreams = b.facts.Upstreams[:1]
+		b.upstreams(names[0])
+		b.after(every)
+		b.hasNot(t, "others, together")
+	})
+}
+
+// What was known of a mail server goes with it: it is no trouble that it had some,
+// and reloads without end leave nothing behind.
+func TestAMailServerThatIsGoneIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, status.Facts{})
+		for i := range 100 {
+			name := fmt.Sprint("server-", i)
+			b.facts.Upstreams = []status.Upstream{{Name: name, URL: "imaps://" + name, Security: "TLS"}}
+			one := b.upstreams(name)[name]
+			b.after(every)
+			b.has(t, mailServer(name, "0", "0", "", "not asked yet", ""), "Nothing here needs attention.")
+			one.Request("connect", "unavailable", time.Second)
+			b.after(every)
+			b.has(t, "They went to imaps://"+name)
+		}
+		if n := b.page.Columns(); n >= 2*status.Most/3 {
+			t.Errorf("%d columns are kept", n)
+		}
+	})
+}
+
+// Where the configuration that was read last is wrong is told, and no more of it.
+func TestAConfigurationThatIsWrong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, facts())
+		b.m.ConfigLoaded(time.Now())
+		b.m.ConfigReloadFailed()
+		b.facts.Wrong = "popgate.yaml:3"
+		b.after(every)
+		b.has(t, "The configuration was wrong when it was last read (popgate.yaml:3); the one before is used on.")
+		b.m.ConfigLoaded(time.Now())
+		b.after(every)
+		b.hasNot(t, "popgate.yaml:3")
 	})
 }
 
@@ -314,7 +397,7 @@ func TestTokensAreShownBesideCertificates(t *testing.T) {
 
 // Every metric that the page reads exists.
 func TestMetricsExist(t *testing.T) {
-	m := metrics.New(metrics.Build{}, sets())
+	m, _ := newMetrics()
 	m.NewOAuth([]string{"office"}, nil)
 	families, err := m.Gatherer().Gather()
 	if err != nil {

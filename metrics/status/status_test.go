@@ -36,12 +36,10 @@ func sets() metrics.Sets {
 		Statuses:   []string{"ok", "err"},
 		Mechanisms: []string{"user"},
 		Logins:     []string{"ok", "refused", "unavailable"},
-		Ops:        []string{"connect", "login", "fetch", "expunge"},
 		Results:    []string{"ok", "refused", "unavailable", "internal"},
 		Listings:   []string{"full", "unchanged"},
 		Timed:      []string{"RETR", "QUIT"},
 		Limits:     []string{"connections", "idle-time"},
-		Routes:     []string{"none", "office", "scanners"},
 		Rejections: []string{"connections", "address", "handshake"},
 		Bounds:     []string{"address", "account"},
 	}
@@ -53,7 +51,7 @@ func facts() status.Facts {
 			{Name: "pop3://0.0.0.0:110", URL: "pop3://0.0.0.0:110", Security: "STLS"},
 			{Name: "pop3s://0.0.0.0:995", URL: "pop3s://0.0.0.0:995", Security: "TLS"},
 		},
-		Upstreams: []status.Upstream{{URL: "imaps://imap.example.net:993", Security: "TLS from the first octet"}},
+		Upstreams: []status.Upstream{{Name: "upstream", URL: "imaps://imap.example.net:993", Security: "TLS from the first octet"}},
 		Limits: []status.Limit{
 			{Metric: "popgate_limit_hits_total", Value: "connections", Name: "limits.connections", Setting: "10000"},
 			{Metric: "popgate_limit_hits_total", Value: "mailbox-octets", Name: "limits.mailbox-octets"},
@@ -63,9 +61,21 @@ func facts() status.Facts {
 	}
 }
 
+// newMetrics is a registry with some routes and one mail server.
+func newMetrics() (*metrics.Metrics, *metrics.Upstream) {
+	m := metrics.New(metrics.Build{Version: "v1.2.3", Revision: "0123456789ab", GoVersion: "go1.26.8"}, sets())
+	m.UseRoutes([]string{"none", "office", "scanners"}, false)
+	all := m.Upstreams([]metrics.UpstreamOps{{Name: "upstream", Ops: ops()}})
+	m.UseUpstreams(all)
+	return m, all["upstream"]
+}
+
+func ops() []string { return []string{"connect", "login", "fetch", "expunge"} }
+
 // A bench is a page before a registry.
 type bench struct {
 	m     *metrics.Metrics
+	one   *metrics.Upstream // the mail server of the facts
 	page  *status.Page
 	facts status.Facts
 	ready bool
@@ -77,7 +87,8 @@ type bench struct {
 // has moved.
 func newBench(t *testing.T, f status.Facts, words ...string) *bench {
 	t.Helper()
-	b := &bench{m: metrics.New(metrics.Build{Version: "v1.2.3", Revision: "0123456789ab", GoVersion: "go1.26.8"}, sets()), facts: f, ready: true, path: "/"}
+	b := &bench{facts: f, ready: true, path: "/"}
+	b.m, b.one = newMetrics()
 	b.m.ConnectionsLimit(10000)
 	b.page = status.New(status.Options{
 		Version: "v1.2.3", Revision: "0123456789ab", GoVersion: "go1.26.8",
@@ -91,6 +102,17 @@ func newBench(t *testing.T, f status.Facts, words ...string) *bench {
 	t.Cleanup(func() { cancel(); <-ended })
 	synctest.Wait()
 	return b
+}
+
+// upstreams puts a configuration with these mail servers into use.
+func (b *bench) upstreams(names ...string) map[string]*metrics.Upstream {
+	var list []metrics.UpstreamOps
+	for _, name := range names {
+		list = append(list, metrics.UpstreamOps{Name: name, Ops: ops()})
+	}
+	all := b.m.Upstreams(list)
+	b.m.UseUpstreams(all)
+	return all
 }
 
 // after lets time pass, and the sample that is due then.
@@ -128,7 +150,7 @@ func (b *bench) wordy() {
 	b.facts.Limits[0].Name, b.facts.Limits[0].Setting = long, long
 	b.facts.Warnings = []string{long}
 	b.m.CertificateShown(long, time.Now())
-	b.m.Request("expunge", "unavailable", time.Minute)
+	b.one.Request("expunge", "unavailable", time.Minute)
 	b.m.SessionBegan()
 	b.m.SessionEnded("pop3://0.0.0.0:110", long)
 	for range 123_456 {
@@ -143,43 +165,51 @@ func (b *bench) busy() {
 	expires := time.Now().Add(31 * 24 * time.Hour)
 	b.m.CertificateShown("pop3://0.0.0.0:110", expires)
 	b.m.CertificateShown("pop3s://0.0.0.0:995", expires.Add(-23*24*time.Hour))
+	b.facts.Upstreams[0].URL = "upstream imaps://imap.example.net:993"
+	b.facts.Upstreams = append(b.facts.Upstreams, status.Upstream{Name: "archive", URL: "archive jmap+https://mail.example.org:443", Security: "TLS from the first octet"})
+	archive := b.upstreams("upstream", "archive")["archive"]
 	open := 0
 	for i := range 400 {
 		load := int(12 + 9*math.Sin(float64(i)/40) + 4*math.Sin(float64(i)/5))
 		for ; open < load; open++ {
 			b.m.SessionBegan()
 			b.m.Connection("pop3s://0.0.0.0:995", 1)
-			b.m.UpstreamConnection(1)
+			b.one.Connection(1)
 			b.m.Login("user", "ok")
 			b.m.RouteLogin([]string{"office", "office", "scanners"}[open%3], metrics.LoginOK)
-			b.m.Request("connect", "ok", 4*time.Millisecond)
-			b.m.Request("login", "ok", time.Duration(20+i%90)*time.Millisecond)
+			b.one.Request("connect", "ok", 4*time.Millisecond)
+			b.one.Request("login", "ok", time.Duration(20+i%90)*time.Millisecond)
 		}
 		for ; open > load; open-- {
 			b.m.SessionEnded("pop3s://0.0.0.0:995", []string{"quit", "quit", "client-gone"}[open%3])
 			b.m.Connection("pop3s://0.0.0.0:995", -1)
-			b.m.UpstreamConnection(-1)
+			b.one.Connection(-1)
 		}
 		for n := range load {
 			b.m.Command("RETR", "ok", time.Duration(1+n*n)*time.Millisecond)
-			b.m.Request("fetch", "ok", time.Duration(3+n*3)*time.Millisecond)
+			b.one.Request("fetch", "ok", time.Duration(3+n*3)*time.Millisecond)
 			b.m.Retrieved(40_000, true)
 		}
 		switch {
 		case i%37 == 0:
 			b.m.Login("user", "refused")
 			b.m.RouteLogin("office", metrics.LoginRefused)
-			b.m.Request("login", "refused", 30*time.Millisecond)
+			b.one.Request("login", "refused", 30*time.Millisecond)
 			b.log.Warn("login failed", "cause", "refused", "mechanism", "PLAIN", "user", "alice@example.net", "error", "NO for alice@example.net")
 		case i%149 == 0:
 			b.m.Login("user", "unavailable")
-			b.m.Request("connect", "unavailable", 10*time.Second)
+			b.one.Request("connect", "unavailable", 10*time.Second)
 			b.log.Warn("login failed", "cause", "unavailable", "mechanism", "PLAIN", "user", "bob@example.net")
+		}
+		if i < 380 && i%25 == 0 {
+			archive.Request("login", "ok", 90*time.Millisecond)
+		} else if i >= 380 && i%7 == 0 {
+			archive.Request("login", "unavailable", 10*time.Second)
 		}
 		if i%9 == 0 {
 			b.m.Deletions(metrics.Marked, 3)
 			b.m.Deletions(metrics.Removed, 3)
-			b.m.Request("expunge", "ok", 60*time.Millisecond)
+			b.one.Request("expunge", "ok", 60*time.Millisecond)
 		}
 		if i == 150 {
 			b.m.Rejected("connections")

@@ -78,7 +78,7 @@ func (p *Page) view(now time.Time) view {
 	v.Tiles = h.tiles(all)
 	v.Plots = h.plots()
 	v.Listeners = h.listeners(f)
-	v.Upstreams = upstreams(f)
+	v.Upstreams = h.upstreams(all, now, f)
 	v.Requests = h.requests(all, now)
 	v.Routes = h.routes(all)
 	v.Expiries = h.certificates(now)
@@ -117,9 +117,9 @@ const (
 	resultRefused = "refused"
 )
 
-// open is how many connections there are.
-func (h *history) open() (n float64) {
-	for _, k := range h.keys(connections) {
+// now is what the values of a gauge come to.
+func (h *history) now(metric string) (n float64) {
+	for _, k := range h.keys(metric) {
 		n += h.last(k)
 	}
 	return n
@@ -129,8 +129,8 @@ func (h *history) tiles(all stretch) []tile {
 	tries, good, bad := h.sum(all, logins), h.sum(all, logins, resultOK), h.sum(all, logins, resultRefused)
 	return []tile{
 		{"Sessions", count(h.last(key{metric: sessions})), "open now, " + count(h.peak(key{metric: sessions}, all)) + " at most"},
-		{"Connections", count(h.open()), "of " + count(h.last(key{metric: connsLimit})) + " at a time"},
-		{"To mail servers", count(h.last(key{metric: upstreamConns})), plural(h.last(key{metric: upstreamConns}), "connection", "connections") + " logged in"},
+		{"Connections", count(h.now(connections)), "of " + count(h.last(key{metric: connsLimit})) + " at a time"},
+		{"To mail servers", count(h.now(upstreamConns)), plural(h.now(upstreamConns), "connection", "connections") + " logged in"},
 		{"Logins", count(good), count(bad) + " refused, " + count(tries-good-bad) + " failed"},
 		{"Messages", count(h.sum(all, messages)), size(h.sum(all, octets))},
 		{"Removed", count(h.sum(all, deletions, "removed")), count(h.sum(all, deletions, "kept")) + " kept, " + count(h.sum(all, deletions, "abandoned")) + " abandoned"},
@@ -177,9 +177,36 @@ func (h *history) listeners(f Facts) (out []row) {
 	return out
 }
 
-func upstreams(f Facts) (out []row) {
-	for _, u := range bounded(f.Upstreams) {
-		out = append(out, row{Name: clean(u.URL), Cells: []cell{{Text: clean(u.Security)}}})
+// other is the label of mail servers that have no series of their own.
+const other = "other"
+
+// mailServers are those of the facts, and what is known of others together.
+func (h *history) mailServers(f Facts) []Upstream {
+	all := slices.Clone(bounded(f.Upstreams))
+	if h.columns[key{metric: upstreamConns, a: other}] != nil && !slices.ContainsFunc(all, func(u Upstream) bool { return u.Name == other }) {
+		all = append(all, Upstream{Name: other, URL: "others, together"})
+	}
+	return all
+}
+
+// upstreams has a row for each mail server, with how the newest requests to it ended.
+func (h *history) upstreams(all stretch, now time.Time, f Facts) (out []row) {
+	for _, u := range h.mailServers(f) {
+		r := row{Name: clean(u.URL), More: clean(u.Security)}
+		open := key{metric: upstreamConns, a: u.Name}
+		made, _, answers := h.answers(requestsTo, u.Name, all, now)
+		health := cell{Text: "not asked yet"}
+		switch kinds, _ := h.failing(u.Name); {
+		case h.columns[open] == nil:
+			health.Text = "not told apart"
+		case len(kinds) > 0:
+			health = cell{Text: "fails", Class: "bad"}
+		case len(answers) > 0:
+			health.Text = "answers"
+		}
+		health.More = clean(strings.Join(answers, "; "))
+		r.Cells = []cell{{Text: count(h.last(open))}, {Text: count(made)}, health}
+		out = append(out, r)
 	}
 	return out
 }
@@ -187,22 +214,12 @@ func upstreams(f Facts) (out []row) {
 // requests has a row for each operation that was ever asked for.
 func (h *history) requests(all stretch, now time.Time) (out []row) {
 	for _, k := range h.keys(requestTime) {
-		answers := h.answers(k.a)
+		made, newest, answers := h.answers(requests, k.a, all, now)
 		if len(answers) == 0 || len(out) == maxRows {
 			continue
 		}
-		made, texts := 0.0, []string{}
-		for _, r := range answers {
-			n := h.rise(r, all)
-			made += n
-			text := r.b + " " + since(h.changed(r), now).Text
-			if n > 0 && r.b != resultOK {
-				text += ", " + count(n) + " in the hour"
-			}
-			texts = append(texts, clean(text))
-		}
-		last := cell{Text: texts[0], More: strings.Join(texts[1:], "; ")}
-		if failure(answers[0].b) {
+		last := cell{Text: answers[0], More: strings.Join(answers[1:], "; ")}
+		if failure(newest) {
 			last.Class = "bad"
 		}
 		took := cell{Text: "–"}
@@ -215,19 +232,32 @@ func (h *history) requests(all stretch, now time.Time) (out []row) {
 	return out
 }
 
-// answers lists the results of an operation, the latest first; of those that came
-// within one sample, ok.
-func (h *history) answers(op string) (out []key) {
-	for _, k := range h.keys(requests) {
-		if k.a == op && h.last(k) > 0 {
-			out = append(out, k)
+// answers tells the results of an operation, or of a mail server, the latest first;
+// of those that came within one sample, ok. It counts those of the hour, too.
+func (h *history) answers(metric, of string, all stretch, now time.Time) (made float64, newest string, texts []string) {
+	var results []key
+	for _, k := range h.keys(metric) {
+		if k.a == of && h.last(k) > 0 {
+			results = append(results, k)
 		}
 	}
 	rank := map[bool]int{true: 0, false: 1}
-	slices.SortStableFunc(out, func(a, b key) int {
+	slices.SortStableFunc(results, func(a, b key) int {
 		return cmp.Or(h.changed(b).Compare(h.changed(a)), rank[a.b == resultOK]-rank[b.b == resultOK])
 	})
-	return out
+	for i, r := range results {
+		if i == 0 {
+			newest = r.b
+		}
+		n := h.rise(r, all)
+		made += n
+		text := r.b + " " + since(h.changed(r), now).Text
+		if n > 0 && r.b != resultOK {
+			text += ", " + count(n) + " in the hour"
+		}
+		texts = append(texts, clean(text))
+	}
+	return made, newest, texts
 }
 
 // failure reports whether a result of a request is the fault of a mail server, or
@@ -329,8 +359,10 @@ func (h *history) attention(all stretch, now time.Time, f Facts) (out []notice) 
 	add := func(class, word, format string, args ...any) {
 		out = append(out, notice{class, word, clean(fmt.Sprintf(format, args...))})
 	}
-	if kinds, at := h.failing(); len(kinds) > 0 {
-		add("bad", "Problem", "The last requests to the mail server all failed, %s: %s.", since(at, now).Text, strings.Join(kinds, ", "))
+	for _, u := range h.mailServers(f) {
+		if kinds, at := h.failing(u.Name); len(kinds) > 0 {
+			add("bad", "Problem", "The last requests all failed, %s: %s. They went to %s.", since(at, now).Text, strings.Join(kinds, ", "), u.URL)
+		}
 	}
 	if n := h.last(key{metric: panics}); n > 0 {
 		add("bad", "Problem", "%s in the program since the start, each of which ended one session. The log has where.", plural(n, "fault", "faults"))
@@ -355,20 +387,26 @@ func (h *history) attention(all stretch, now time.Time, f Facts) (out []notice) 
 		}
 	}
 	if h.last(key{metric: configGood}) == 0 && h.last(key{metric: configTime}) > 0 {
-		add("warn", "Warning", "The configuration was wrong when it was last read; the one before is used on.")
+		where := f.Wrong
+		if where != "" {
+			where = " (" + where + ")"
+		}
+		add("warn", "Warning", "The configuration was wrong when it was last read%s; the one before is used on.", where)
 	}
 	for _, k := range bounded(h.keys(tokenAccounts)) {
 		if n := h.last(k); n > 0 && k.b != "good" {
 			add("bad", "Problem", "%s of the grant %s cannot get an access token (%s): see popgate oauth status.", plural(n, "account", "accounts"), k.a, k.b)
 		}
 	}
-	if n := h.sum(all, idsChanged); n > 0 {
-		add("warn", "Warning", "%s renumbered by the mail server: clients fetch all of the mail there again.", plural(n, "mailbox was", "mailboxes were"))
+	for _, u := range h.mailServers(f) {
+		if n := h.sum(all, idsChanged, u.Name); n > 0 {
+			add("warn", "Warning", "%s renumbered: clients fetch all of the mail there again. The mail server is %s.", plural(n, "mailbox was", "mailboxes were"), u.URL)
+		}
 	}
 	if n := h.sum(all, sizeMismatch); n > 0 {
 		add("warn", "Warning", "%s had another size than the mail server listed.", plural(n, "message", "messages"))
 	}
-	if open, most := h.open(), h.last(key{metric: connsLimit}); most > 0 && open >= 0.8*most {
+	if open, most := h.now(connections), h.last(key{metric: connsLimit}); most > 0 && open >= 0.8*most {
 		add("warn", "Warning", "%s of %s connections are open.", count(open), count(most))
 	}
 	if n := h.sum(all, rejected, "connections"); n > 0 {
@@ -380,17 +418,17 @@ func (h *history) attention(all stretch, now time.Time, f Facts) (out []notice) 
 	return out
 }
 
-// failing tells how the newest requests to the mail server failed, and when, if none
+// failing tells how the newest requests to a mail server failed, and when, if none
 // of them was answered.
-func (h *history) failing() (kinds []string, latest time.Time) {
-	for _, k := range h.keys(requests) {
-		if at := h.changed(k); at.After(latest) {
+func (h *history) failing(upstream string) (kinds []string, latest time.Time) {
+	for _, k := range h.keys(requestsTo) {
+		if at := h.changed(k); k.a == upstream && at.After(latest) {
 			latest = at
 		}
 	}
-	for _, k := range h.keys(requests) {
+	for _, k := range h.keys(requestsTo) {
 		switch {
-		case latest.IsZero() || !h.changed(k).Equal(latest):
+		case k.a != upstream || latest.IsZero() || !h.changed(k).Equal(latest):
 		case !failure(k.b):
 			return nil, latest
 		case !slices.Contains(kinds, k.b):

@@ -45,5 +45,7 @@ func around() []Mutant {
 			"o.Messages > 0 && n > o.Messages", "o.Messages < 0 && n > o.Messages"),
 		one("a_label_from_a_client", "no client makes a series", "./metrics", "metrics/metrics.go",
 			"\treturn Other\n}", "\treturn v\n}"),
+		one("series_of_a_mail_server_that_is_gone", "a reload leaves no series of what it takes away", "./metrics", "metrics/upstreams.go",
+			"\t\t\tu.registry.Unregister(one.series)\n", "\t\t\t_ = one\n"),
 	}
 }

@@ -54,6 +54,59 @@ func scrape(t testing.TB, addr string) map[string]float64 {
 	return series
 }
 
+// mostSeries is how many series a configuration may have, as the README says it. more
+// is for shared secrets, tokens and certificates of clients, an auth_http service and
+// grants.
+func mostSeries(listeners, upstreams, routes, grants int, more bool) int {
+	n := 230 + 45*listeners + 175*upstreams + 3*routes + 12*grants
+	if more {
+		n += 85
+	}
+	return n
+}
+
+// TestTheConfigurationBoundsTheSeries counts the series of a gateway that has several
+// of everything, and all that brings some.
+func TestTheConfigurationBoundsTheSeries(t *testing.T) {
+	testdata, err := filepath.Abs("../config/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, monitor := freeAddr(t), freeAddr(t)
+	config := filepath.Join(t.TempDir(), "popgate.yaml")
+	text := fmt.Sprintf(`
+metrics: %[3]s
+tls: {cert: %[1]s/tls/cert.pem, key: %[1]s/tls/key.pem}
+listen:
+  - pop3://%[2]s
+  - {url: "pop3s://127.0.0.1:0", name: tokens, bearer: true, shared-secrets: true, client-ca: %[1]s/tls/cert.pem}
+  - {url: "pop3s://127.0.0.1:0", name: old, legacy: {from: 127.0.0.0/8, cert: %[1]s/tls/rsa-cert.pem, key: %[1]s/tls/rsa-key.pem}}
+upstreams:
+  - {name: one, url: imap://127.0.0.1:1}
+  - {name: two, url: imap://127.0.0.1:1, reuse: 1m}
+  - {name: three, url: jmap+https://127.0.0.1:1}
+accounts: {file: %[1]s/routes/accounts}
+oauth:
+  grants:
+    - {name: a, kind: client-credentials, client-id: id, client-secret-file: %[1]s/routes/master.secret, token-url: "https://127.0.0.1:1/", mailboxes: alice@example.com}
+    - {name: b, kind: client-credentials, client-id: id, client-secret-file: %[1]s/routes/master.secret, token-url: "https://127.0.0.1:1/", mailboxes: alice@example.com}
+routes:
+  - {name: a, match: {users: a}, upstream: one, accounts: true, oauth: a}
+  - {name: b, match: {users: b}, upstream: two, accounts: true, oauth: b}
+  - {name: c, match: {users: c}, upstream: three}
+  - {name: d, match: {users: d}, auth-http: {url: "https://127.0.0.1:1/"}}
+`, testdata, plain, monitor)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	launchGateway(t, buildGateway(t), plain, "--config", config)
+	n, most := len(scrape(t, monitor)), mostSeries(3, 3, 4, 2, true)
+	proof.Report(t, "M20", n <= most, "3 listeners, 3 upstreams, 4 routes, 2 grants and all ways to log in: %d series, to be at most %d", n, most)
+	if low := most * 3 / 4; n < low {
+		t.Errorf("%d series: the bound of %d says little", n, most)
+	}
+}
+
 // TestNothingThatClientsSayMakesASeries sends users, addresses, server names,
 // mechanisms, verbs and errors of the mail service, all different, through the
 // gateway as it is deployed, and counts the series before and after.
@@ -112,6 +165,9 @@ func TestNothingThatClientsSayMakesASeries(t *testing.T) {
 		t.Error("no login was counted: nothing was measured")
 	}
 	const limit = 500
+	if most := mostSeries(2, 1, 1, 0, false); most > limit {
+		t.Errorf("two listeners and one upstream may have %d series, to be at most %d", most, limit)
+	}
 	proof.Report(t, "M20", len(after) <= limit, "%d users, addresses, server names, verbs and mechanisms, all different: %d series before, %d after, to be at most %d; RSS grew by %.1f MiB",
 		count, len(before), len(after), limit, float64(g.memory(t, "VmRSS")-memory)/(1<<20))
 }

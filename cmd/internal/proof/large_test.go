@@ -44,12 +44,18 @@ type gateway struct {
 // until the test ends.
 func startGateway(t testing.TB, bin, upstream string, args ...string) *gateway {
 	t.Helper()
-	g := &gateway{log: &syncBuffer{}}
-	g.addr = freeAddr(t)
+	addr := freeAddr(t)
 	if !strings.Contains(upstream, "://") {
 		upstream = "imap://" + upstream
 	}
-	g.cmd = exec.Command(bin, append([]string{"serve", "--listen", "pop3://" + g.addr, "--upstream", upstream}, args...)...)
+	return launchGateway(t, bin, addr, append([]string{"--listen", "pop3://" + addr, "--upstream", upstream}, args...)...)
+}
+
+// launchGateway starts a gateway that has a listener at addr.
+func launchGateway(t testing.TB, bin, addr string, args ...string) *gateway {
+	t.Helper()
+	g := &gateway{addr: addr, log: &syncBuffer{}}
+	g.cmd = exec.Command(bin, append([]string{"serve"}, args...)...)
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -192,7 +192,7 @@ func (g *gateway) soakState(t *testing.T, monitor string) (s soakState, sessions
 	if err != nil {
 		t.Fatal(err)
 	}
-	return soakState{int(series["go_goroutines"]), len(files)}, int(series["popgate_sessions"] + series["popgate_upstream_connections"])
+	return soakState{int(series["go_goroutines"]), len(files)}, int(series["popgate_sessions"] + series[`popgate_upstream_connections{upstream="upstream"}`])
 }
 
 // soakDrained waits until no session is left, and then until the gateway holds
