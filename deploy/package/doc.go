@@ -1,7 +1,7 @@
 // Package packages tests what popgate is installed from: the unit of systemd, the
 // packages of Debian and RPM, the image of a container, the chart of Helm, the
-// manifests of Kubernetes and the compose file. It has no code but tests, and a
-// module of its own, so that the tools do not weigh on popgate's.
+// manifests of Kubernetes, the compose file and the dashboard of Grafana. It has no
+// code but tests, and a module of its own, so that the tools do not weigh on popgate's.
 //
 // Invariants: nothing is written to the machine that the tests run on. Packages are
 // installed into a copy of its file system that is thrown away (an overlay in a
