@@ -96,7 +96,7 @@ func says(t *testing.T, popgate string) (version, revision string) {
 func source(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
-	for _, part := range []string{"cmd", "metrics", "proxy", "upstream", "deploy/package", "deploy/systemd"} {
+	for _, part := range []string{"cmd", "metrics", "proxy", "upstream", "deploy"} {
 		if err := os.CopyFS(filepath.Join(folder, part), os.DirFS("../../"+part)); err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,6 @@ func source(t *testing.T) string {
 	for _, file := range []string{"go.mod", "go.sum", "LICENSE", "README.md", "CHANGELOG.md"} {
 		copyFile(t, "../../"+file, filepath.Join(folder, file), 0o644)
 	}
-	copyFile(t, "../package.sh", filepath.Join(folder, "deploy/package.sh"), 0o755)
 	return folder
 }
 

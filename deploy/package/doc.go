@@ -8,8 +8,8 @@
 // mount namespace of its own). Nothing is fetched but Go modules.
 //
 // Limits: the tests of packages need Debian, root or sudo, rpm, and what
-// deploy/package.sh has built; without these they are skipped and say so. No image
-// is built: the Dockerfile is parsed, and its last stage is laid out in a folder
-// and run there. No cluster is asked: manifests are decoded strictly into the types
-// of Kubernetes.
+// deploy/package.sh has built; without these they are skipped and say so. The image is
+// built where there is buildah, with this machine's Go in place of the image of Go. No
+// cluster and no Grafana is asked: manifests and the dashboard are decoded strictly
+// into their types.
 package packages

@@ -3,32 +3,33 @@ package packages_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// buildImage builds the Dockerfile with buildah, offline: the image of Go that it
-// begins with is one that has this machine's programs, mounted, and its Go modules.
-// The image itself is built from what is in the Dockerfile alone.
+// buildImage builds the Dockerfile with buildah, offline: in place of the image of Go
+// there is one that has this machine's programs, mounted, and Go modules from a folder.
 const buildImage = `
 export HOME=/root BUILDAH_ISOLATION=chroot
 buildah() { command buildah --root /images --runroot /run/images --storage-driver vfs "$@"; }
+trap 'echo "cannot run"; exit 0' ERR
 base=$(buildah from scratch)
 root=$(buildah mount "$base")
 mkdir -p "$root/usr" "$root/etc/ssl/certs" "$root/tmp"
-for link in bin lib lib64; do cp -P "/$link" "$root/"; done
-cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-buildah config --env "PATH=$GOROOT/bin:/usr/bin:/bin" --env GOTOOLCHAIN=local --env GOPROXY=off \
-	--env GOCACHE=/gocache --env GOMODCACHE=/gomodcache "$base"
-mkdir -p "$GOCACHE"
-volumes="-v /usr:/usr:ro -v $GOROOT:$GOROOT:ro -v $GOCACHE:/gocache -v $GOMODCACHE:/gomodcache"
-buildah run $volumes "$base" /bin/sh -c true || { echo "cannot run"; exit; }
-buildah commit -q "$base" "$BASE"
-
-mkdir /src
+touch "$root/etc/ssl/certs/ca-certificates.crt"
+for link in /bin /lib*; do if [ -L "$link" ]; then cp -P "$link" "$root/"; fi; done
+buildah config --env "PATH=$GOROOT/bin:/usr/bin:/bin" --env GOTOOLCHAIN=local --env GOPATH=/go \
+	--env GOCACHE=/gocache --env GOPROXY=file:///modules --env GOSUMDB=off "$base"
+mkdir -p "$GOCACHE" /src /modules
 tar -C /src -xf /given/source.tar
+tar -C /modules -xf /given/modules.tar
+volumes="-v /usr:/usr:ro -v $GOROOT:$GOROOT:ro -v $GOCACHE:/gocache -v /modules:/modules:ro"
+buildah run $volumes "$base" "$GOROOT/bin/go" version
+trap - ERR
+buildah commit -q "$base" "$BASE"
 buildah bud --pull-never $volumes --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" \
 	-f /src/deploy/container/Dockerfile -t popgate:test /src
 made=$(buildah from --pull-never popgate:test)
@@ -51,28 +52,29 @@ func TestDockerfileMakesTheImage(t *testing.T) {
 	popgate := built(t, "files/popgate")
 	needs(t, "buildah", "tar")
 	version, revision := says(t, popgate)
-	set := fmt.Sprintf("export VERSION=%q REVISION=%q BASE=%q\n", version, revision, stages(t)[0].BaseName)
-	for _, name := range []string{"GOROOT", "GOCACHE", "GOMODCACHE"} {
+	goEnv := func(name string) string {
 		value, err := exec.Command("go", "env", name).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		set += fmt.Sprintf("export %s=%q\n", name, strings.TrimSpace(string(value)))
+		return strings.TrimSpace(string(value))
 	}
-	folder := source(t)
-	for _, file := range []string{"Dockerfile", "Dockerfile.dockerignore"} {
-		copyFile(t, "../container/"+file, filepath.Join(folder, "deploy/container", file), 0o644)
-	}
-	archive := filepath.Join(t.TempDir(), "source.tar")
+	set := fmt.Sprintf("export VERSION=%q REVISION=%q BASE=%q GOROOT=%q GOCACHE=%q\n",
+		version, revision, stages(t)[0].BaseName, goEnv("GOROOT"), goEnv("GOCACHE"))
+	folder, modules, given := source(t), t.TempDir(), t.TempDir()
+	download := exec.Command("go", "-C", folder, "mod", "download")
+	download.Env = append(os.Environ(), "GOMODCACHE="+modules, "GOFLAGS=-modcacherw",
+		"GOPROXY=file://"+goEnv("GOMODCACHE")+"/cache/download,"+goEnv("GOPROXY"))
 	for _, c := range []*exec.Cmd{
-		exec.Command("go", "-C", folder, "mod", "download"), // all that the Dockerfile wants
-		exec.Command("tar", "-C", folder, "-cf", archive, "."),
+		download,
+		exec.Command("tar", "-C", folder, "-cf", filepath.Join(given, "source.tar"), "."),
+		exec.Command("tar", "-C", filepath.Join(modules, "cache/download"), "-cf", filepath.Join(given, "modules.tar"), "."),
 	} {
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", c.Args, err, out)
 		}
 	}
-	out := inCopy(t, set+buildImage, archive)
+	out := inCopy(t, set+buildImage, filepath.Join(given, "source.tar"), filepath.Join(given, "modules.tar"))
 	if strings.HasSuffix(out, "cannot run\n") {
 		t.Skipf("buildah can run nothing here:\n%s", out)
 	}
