@@ -22,6 +22,7 @@ packages=(
 	gcc libc6-dev                                        # race detector
 	strace                                               # kills the gateway in the middle of a system call
 	rpm systemd iproute2 procps                          # packages are installed in a copy of the file system; systemd judges the unit
+	buildah                                              # builds the image of the container
 	zsh fish groff-base                                  # complete the command line, and read the manual page
 	dovecot-imapd dovecot-pop3d                          # Dovecot
 	cyrus-common cyrus-caldav sasl2-bin libsasl2-modules libsasl2-modules-db  # Cyrus

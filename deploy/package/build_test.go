@@ -10,8 +10,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/CycloneDX/cyclonedx-go"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -37,28 +39,72 @@ func TestBinaryIsReproducible(t *testing.T) {
 		t.Skip("it compiles everything anew")
 	}
 	popgate := built(t, "files/popgate")
-	said, err := exec.Command(popgate, "version").Output()
+	version, revision := says(t, popgate)
+	again := filepath.Join(t.TempDir(), "popgate")
+	buildPopgate(t, source(t), again, version, revision, "GOCACHE="+t.TempDir())
+	if a, b := digest(t, popgate), digest(t, again); a != b {
+		t.Errorf("two builds of one source: %s and %s", a, b)
+	}
+}
+
+// TestPackagesAreReproducible builds everything again: later, in another folder and
+// with files of another age, in another time zone and for a user who lets nobody else
+// read their files.
+func TestPackagesAreReproducible(t *testing.T) {
+	first := built(t, "SHA256SUMS")
+	version, revision := says(t, built(t, "files/popgate"))
+	bill := bill(t, built(t, "files/sbom.cdx.json"))
+	at, err := time.Parse(time.RFC3339, bill.Metadata.Timestamp)
 	if err != nil {
 		t.Fatal(err)
 	}
-	what := regexp.MustCompile(`^popgate (\S+)(?: \((\S+)\))? `).FindStringSubmatch(string(said))
-	if what == nil {
-		t.Fatalf("popgate version: %q", said)
+	folder := source(t)
+	c := exec.Command("bash", "-c", "umask 077 && exec ./deploy/package.sh")
+	c.Dir = folder
+	c.Env = append(os.Environ(), "TZ=Asia/Tokyo", "VERSION="+version, "REVISION="+revision, "SOURCE_DATE_EPOCH="+strconv.FormatInt(at.Unix(), 10))
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("deploy/package.sh: %v\n%s", err, out)
 	}
+	want, err := os.ReadFile(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(folder, "dist/SHA256SUMS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("two builds of one source, unless it has changed since dist was built:\n%s\n%s", want, got)
+	}
+}
+
+// says is what the program says of its version and revision.
+func says(t *testing.T, popgate string) (version, revision string) {
+	t.Helper()
+	text, err := exec.Command(popgate, "version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	what := regexp.MustCompile(`^popgate (\S+)(?: \((\S+)\))? `).FindStringSubmatch(string(text))
+	if what == nil {
+		t.Fatalf("popgate version: %q", text)
+	}
+	return what[1], what[2]
+}
+
+// source is a copy of what popgate and its packages are built from.
+func source(t *testing.T) string {
+	t.Helper()
 	folder := t.TempDir()
-	for _, part := range []string{"cmd", "metrics", "proxy", "upstream"} {
+	for _, part := range []string{"cmd", "metrics", "proxy", "upstream", "deploy"} {
 		if err := os.CopyFS(filepath.Join(folder, part), os.DirFS("../../"+part)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{"go.mod", "go.sum"} {
+	for _, file := range []string{"go.mod", "go.sum", "LICENSE", "README.md", "CHANGELOG.md"} {
 		copyFile(t, "../../"+file, filepath.Join(folder, file), 0o644)
 	}
-	again := filepath.Join(t.TempDir(), "popgate")
-	buildPopgate(t, folder, again, what[1], what[2], "GOCACHE="+t.TempDir())
-	if a, b := digest(t, popgate), digest(t, again); a != b {
-		t.Errorf("two builds of one source: %s and %s", a, b)
-	}
+	return folder
 }
 
 func digest(t *testing.T, file string) string {
@@ -106,10 +152,7 @@ func TestBillIsOfTheBinary(t *testing.T) {
 	if err := billSchema(t).Validate(document); err != nil {
 		t.Error(err)
 	}
-	var bill cyclonedx.BOM
-	if err := cyclonedx.NewBOMDecoder(bytes.NewReader(text), cyclonedx.BOMFileFormatJSON).Decode(&bill); err != nil {
-		t.Fatal(err)
-	}
+	bill := bill(t, file)
 	if got, want := (*bill.Metadata.Component.Hashes)[0].Value, digest(t, popgate); got != want {
 		t.Errorf("the bill is of %s, the program is %s", got, want)
 	}
@@ -136,6 +179,20 @@ func TestBillIsOfTheBinary(t *testing.T) {
 			t.Errorf("the licence of %s is missing", m.Path)
 		}
 	}
+}
+
+func bill(t *testing.T, file string) cyclonedx.BOM {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var bill cyclonedx.BOM
+	if err := cyclonedx.NewBOMDecoder(f, cyclonedx.BOMFileFormatJSON).Decode(&bill); err != nil {
+		t.Fatal(err)
+	}
+	return bill
 }
 
 // billSchema is the schema of CycloneDX 1.6, which its library comes with.

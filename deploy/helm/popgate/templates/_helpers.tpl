@@ -26,6 +26,11 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | qu
 {{- range $key := list "cert" "key" }}
 {{- if dig "tls" $key "" $.Values.config }}{{ fail (printf "config.tls.%s: the chart sets it, from tls.secretName" $key) }}{{ end }}
 {{- end }}
+{{- range $section, $key := dict "oauth" "folder" "ledger" "file" "cache" "file" }}
+{{- $file := dig $section $key "" $.Values.config }}
+{{- if and $file (not (hasPrefix "/var/lib/popgate/" $file)) }}{{ fail (printf "config.%s.%s: name it below /var/lib/popgate; nothing else can be written to" $section $key) }}{{ end }}
+{{- if and $file (not $.Values.state.enabled) }}{{ fail (printf "config.%s.%s needs state.enabled: true, or it would end with the pod" $section $key) }}{{ end }}
+{{- end }}
 {{- $listen := list }}
 {{- $needed := ne (get .Values.config "clear-text-login") "anywhere" }}
 {{- range .Values.listeners }}
