@@ -30,6 +30,7 @@ packages=(
 	haproxy openssl                                      # a proxy in front, and a client that still speaks TLS 1.0
 	prometheus                                           # reads the metrics, and raises the alerts of deploy/prometheus
 	nginx-light libnginx-mod-mail                        # the other one that asks an auth_http service
+	libnginx-mod-stream getmail6 mpop                    # what the pages of deploy/docs show, with fetchmail, curl, HAProxy and Dovecot
 	chromium                                             # looks at the status page
 	bsdutils curl fetchmail mutt s-nail sylpheed xvfb    # clients; script(1) is mutt's terminal
 	python3 perl libio-socket-ssl-perl libauthen-sasl-perl

@@ -97,7 +97,7 @@ func TestConfigurationsInTheDocumentsAreRight(t *testing.T) {
 }
 
 // Every command line that is shown is one; what it needs is not here, so it is
-// read and not run.
+// read and not run. Those of the pages are run by deploy/realtest.
 func TestCommandsInTheDocumentsAreRight(t *testing.T) {
 	_, blocks := documents(t)
 	others := []string{"curl", "fetchmail", "go", "./deploy/test.sh", "./deploy/package.sh", "source", "man", "systemctl", "apt", "dpkg", "kubectl", "helm", "docker", "sudo"}
@@ -152,6 +152,52 @@ func TestSettingsInTheDocumentsExist(t *testing.T) {
 			name := m[1] + "." + m[2]
 			if sections[m[1]] && !slices.Contains(names, name) {
 				t.Errorf("%s names the setting %s, which does not exist", where, name)
+			}
+		}
+	}
+}
+
+// Every row of cmd/prove that is named exists.
+func TestRowsInTheDocumentsExist(t *testing.T) {
+	source, err := os.ReadFile("../prove/rows.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts, _ := documents(t)
+	named := 0
+	for where, text := range texts {
+		for _, m := range regexp.MustCompile(`cmd/prove [^`+"`"+`\n]*-row ([\w,]+)`).FindAllStringSubmatch(text, -1) {
+			for row := range strings.SplitSeq(m[1], ",") {
+				named++
+				if !bytes.Contains(source, []byte(`"`+row+`"`)) {
+					t.Errorf("%s names the row %s, which does not exist", where, row)
+				}
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("no row is named")
+	}
+}
+
+// Every file that is linked to, or named as a path from the root, is there.
+func TestFilesInTheDocumentsExist(t *testing.T) {
+	texts, _ := documents(t)
+	for where, text := range texts {
+		dir := "../../deploy/docs"
+		if where == "README.md" {
+			dir = "../.."
+		}
+		var files []string
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(text, -1) {
+			files = append(files, filepath.Join(dir, m[1]))
+		}
+		for _, m := range regexp.MustCompile(`[ `+"`"+`(](?:\./)?((?:deploy|cmd|upstream|proxy|metrics)/[\w./-]*\w)`).FindAllStringSubmatch(text, -1) {
+			files = append(files, filepath.Join("../..", m[1]))
+		}
+		for _, file := range files {
+			if _, err := os.Stat(file); err != nil {
+				t.Errorf("%s: %v", where, err)
 			}
 		}
 	}

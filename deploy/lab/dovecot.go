@@ -25,6 +25,8 @@ type DovecotOptions struct {
 	// TokenMechanisms are those that take access tokens; "" means both,
 	// "xoauth2 oauthbearer".
 	TokenMechanisms string
+	// Settings are lines of dovecot.conf that count beside, or in the place of, the lab's.
+	Settings string
 }
 
 // DovecotMaster may log in for every user of Dovecot, by the authorization
@@ -90,7 +92,7 @@ func (l *Lab) Dovecot(ctx context.Context, name string, o DovecotOptions) (*Serv
 	}
 	s.LogFile = filepath.Join(dir, "log")
 	conf := fmt.Sprintf(dovecotConf, dir, protocols, s.LogFile, l.tls.chain, l.tls.key,
-		o.MaxConnections, port(s.IMAP), port(s.IMAPS), o.Separator, mechanisms) + tokens + pop3
+		o.MaxConnections, port(s.IMAP), port(s.IMAPS), o.Separator, mechanisms) + tokens + pop3 + o.Settings
 	file := filepath.Join(dir, "dovecot.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		return nil, err

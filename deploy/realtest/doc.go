@@ -11,6 +11,8 @@
 // service.
 // Prometheus scrapes a gateway under load with the alerts of
 // deploy/prometheus, each of which is made to fire and to clear.
+// What the pages of deploy/docs show, and the configurations of deploy/examples, are
+// used as they stand, with getmail, mpop and nginx's streams too.
 //
 // The tests run where POPGATE_LAB names a folder that deploy/test.sh prepared:
 // the popgate binary, and the unpacked packages that Debian does not install
