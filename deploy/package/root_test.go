@@ -74,10 +74,10 @@ mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 ip link set lo up
-exec timeout --signal KILL 300 chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive bash -eu /given/script </dev/null
+exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive bash -eu /given/script </dev/null
 `
 	mustMkdir(t, filepath.Join(folder, "copy"))
-	c := apart(`exec unshare --net --pid --fork --kill-child sh -c "$1$2" sh "$3"`, enter, run, folder)
+	c := apart(`exec timeout --signal KILL 300 unshare --net --pid --fork --kill-child sh -c "$1$2" sh "$3"`, enter, run, folder)
 	out, err := c.CombinedOutput()
 	if c.ProcessState != nil && c.ProcessState.ExitCode() == 99 {
 		t.Skipf("no overlay can be mounted here:\n%s", out)
