@@ -63,11 +63,11 @@ func Open(o Options) (*Accounts, error) {
 // Len is the number of accounts.
 func (a *Accounts) Len() int { return len(a.table.Load().accounts) }
 
-// Exposed reports whether other users of the machine can read secrets: the file
-// holds some that are no hashes, and its mode lets others than its owner read it.
+// Exposed reports whether any user of the machine can read secrets: the file holds
+// some that are no hashes, and its mode lets others than its owner and group read it.
 func (a *Accounts) Exposed() bool {
 	t := a.table.Load()
-	return t.secrets && t.mode&0o077 != 0
+	return t.secrets && t.mode&0o007 != 0
 }
 
 // SharedSecret returns the secret that user shares with popgate for APOP, CRAM-MD5

@@ -203,7 +203,7 @@ func TestExposed(t *testing.T) {
 		want bool
 	}{
 		{"secrets_for_all", everything, 0o644, true},
-		{"secrets_for_a_group", everything, 0o640, true},
+		{"secrets_for_a_group", everything, 0o640, false},
 		{"secrets_for_the_owner", everything, 0o600, false},
 		{"hashes_for_all", "alice:" + cheapArgon + "\n", 0o644, false},
 	} {

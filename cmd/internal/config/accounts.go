@@ -21,7 +21,7 @@ func (a Accounts) warnings() []string {
 	if err != nil || !local.Exposed() {
 		return nil
 	}
-	return []string{"accounts.file: " + a.File + " holds secrets that are no hashes, and others than its owner can read it; chmod 600"}
+	return []string{"accounts.file: " + a.File + " holds secrets that are no hashes, and every user of this machine can read it; chmod 600, or 640 with the group that runs popgate"}
 }
 
 func accountsKey(a *Accounts) key {

@@ -217,11 +217,11 @@ func TestWarnings(t *testing.T) {
 	if got := c.Warnings(now); len(got) != 0 {
 		t.Errorf("accounts that the owner alone can read warn: %q", got)
 	}
-	if err := os.Chmod(c.Accounts.File, 0o640); err != nil {
+	if err := os.Chmod(c.Accounts.File, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.Warnings(now); len(got) != 1 || !strings.Contains(got[0], "chmod 600") {
-		t.Errorf("secrets that a group can read: %q", got)
+		t.Errorf("secrets that everybody can read: %q", got)
 	}
 	c = plain
 	c.TLS = config.TLS{Cert: "testdata/tls/cert.pem", Key: "testdata/tls/key.pem"}
