@@ -1,20 +1,19 @@
 package ledger
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/popgate/popgate/upstream/imap/boltfile"
 )
 
 // ErrDamaged says that the file, or what it has of a maildrop, cannot be read.
@@ -26,12 +25,6 @@ var ErrBusy = errors.New("another process has the ledger")
 
 // ErrFull says that the ledger takes no more.
 var ErrFull = errors.New("the ledger is full: its limit has to be raised")
-
-const (
-	lockTime    = time.Second // to wait for another process that has the file
-	pageReserve = 1 << 20     // the file's own, beside the entries
-	roomy       = 4           // so many times the entries the file may be: pages are half full, and free room is in pieces
-)
 
 // The one bucket of the file: entries by key. Its sequence is the octets of them
 // all, so that the bound is kept in the transaction that might break it.
@@ -47,14 +40,13 @@ type Options struct {
 
 // A Ledger is an open file. It is safe for concurrent use.
 type Ledger struct {
-	db     atomic.Pointer[bbolt.DB] // nil as long as another process has the file
+	file   atomic.Pointer[boltfile.File] // nil as long as another process has it
 	max    int64
 	log    *slog.Logger
-	broken atomic.Bool // the file proved damaged and is no longer used
+	failed atomic.Bool // the file that was waited for is of no use
 
-	closing sync.Once
-	stop    chan struct{}  // closed by Close
-	later   sync.WaitGroup // waits for the file
+	stop  context.CancelFunc // of what waits for the file; nil where nothing does
+	later sync.WaitGroup
 
 	turn sync.Mutex // one change, of many entries, is written at a time
 
@@ -80,15 +72,17 @@ func Open(o Options) (*Ledger, error) {
 	if err == nil && info.Size() == 0 { // bbolt would begin it anew
 		return nil, explain(o.File, ErrDamaged)
 	}
-	l := &Ledger{max: o.Octets, log: o.Logger, stop: make(chan struct{})}
+	l := &Ledger{max: o.Octets, log: o.Logger}
 	err = l.open(o.File)
-	if errors.Is(err, bolterrors.ErrTimeout) {
+	if errors.Is(err, boltfile.ErrInUse) {
+		var ctx context.Context
+		ctx, l.stop = context.WithCancel(context.Background()) // until Close
 		o.Logger.Warn("the ledger is in use by another process: mailboxes with a window wait until it is free", "op", "ledger", "file", o.File)
-		l.later.Go(func() { l.await(o.File) })
+		l.later.Go(func() { l.await(ctx, o.File) })
 		return l, nil
 	}
 	if err != nil {
-		return nil, explain(o.File, err)
+		return nil, explain(o.File, own(err))
 	}
 	if fresh {
 		o.Logger.Warn("a new ledger is begun: what earlier sessions showed outside of a window is not known", "op", "ledger", "file", o.File)
@@ -97,53 +91,31 @@ func Open(o Options) (*Ledger, error) {
 }
 
 // await opens the file once another process has let it go.
-func (l *Ledger) await(path string) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-l.stop:
-			return
-		}
-		err := l.open(path)
-		switch {
-		case err == nil:
-			l.log.Info("the ledger is free and in use", "op", "ledger", "file", path)
-			return
-		case !errors.Is(err, bolterrors.ErrTimeout):
-			l.broken.Store(true)
-			l.log.Error("the ledger is not used", "op", "ledger", "err", explain(path, err))
-			return
-		}
+func (l *Ledger) await(ctx context.Context, path string) {
+	err := boltfile.Await(ctx, func() error { return l.open(path) })
+	switch {
+	case err == nil:
+		l.log.Info("the ledger is free and in use", "op", "ledger", "file", path)
+	case ctx.Err() == nil:
+		l.failed.Store(true)
+		l.log.Error("the ledger is not used", "op", "ledger", "err", explain(path, own(err)))
 	}
 }
 
 func (l *Ledger) open(path string) error {
-	var db *bbolt.DB
-	err := l.guarded(func() (err error) {
-		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout: lockTime, MaxSize: int(roomy*l.max + pageReserve), FreelistType: bbolt.FreelistMapType, NoStatistics: true,
-		})
-		if err != nil {
-			return err
-		}
-		if err = db.Update(prepare); err != nil {
-			return errors.Join(err, db.Close())
-		}
-		return nil
+	f, err := boltfile.Open(boltfile.Options{
+		Path: path, Octets: l.max, Buckets: [][]byte{bucketShown}, Prepare: prepare,
+		Damaged: func(err error) {
+			l.log.Error("the ledger is damaged and no longer used", "op", "ledger", "err", err)
+		},
 	})
 	if err != nil {
 		return err
 	}
-	err = os.Chmod(path, 0o600)
-	if err == nil {
-		err = syncDir(filepath.Dir(path)) // or the name may be lost with the power
+	if err := syncDir(filepath.Dir(path)); err != nil { // or the name may be lost with the power
+		return errors.Join(err, f.Close())
 	}
-	if err != nil {
-		return errors.Join(err, db.Close())
-	}
-	l.db.Store(db)
+	l.file.Store(f)
 	return nil
 }
 
@@ -163,23 +135,11 @@ func explain(path string, err error) error {
 	return fmt.Errorf("the ledger %s cannot be used: %w; put it back from a backup, or delete it: then messages outside of a window that were shown before are shown no more", path, err)
 }
 
-// prepare checks that the file is ours and every entry of it.
+// prepare checks every entry of the file.
 func prepare(tx *bbolt.Tx) error {
-	err := tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
-		if !bytes.Equal(name, bucketShown) {
-			return errors.New("it holds something else")
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	b, err := tx.CreateBucketIfNotExists(bucketShown)
-	if err != nil {
-		return err
-	}
+	b := tx.Bucket(bucketShown)
 	total := uint64(0)
-	err = b.ForEach(func(k, v []byte) error {
+	err := b.ForEach(func(k, v []byte) error {
 		if len(k) != len(key{}) {
 			return ErrDamaged
 		}
@@ -201,56 +161,47 @@ func (l *Ledger) Close() error {
 	if l == nil {
 		return nil
 	}
-	l.closing.Do(func() {
-		if l.stop != nil {
-			close(l.stop)
-		}
-	})
-	l.later.Wait()
-	db := l.db.Load()
-	if db == nil || l.broken.Load() {
-		return nil // the library may hold its locks still
+	if l.stop != nil {
+		l.stop()
 	}
-	return db.Close()
+	l.later.Wait()
+	if f := l.file.Load(); f != nil {
+		return f.Close()
+	}
+	return nil
 }
 
-// use runs what reads or writes the file.
-func (l *Ledger) use(do func(*bbolt.DB) error) error {
-	db := l.db.Load()
-	if db == nil && !l.broken.Load() {
+// use is the file, for who reads or writes it.
+func (l *Ledger) use(do func(*boltfile.File) error) error {
+	f := l.file.Load()
+	switch {
+	case l.failed.Load():
+		return ErrDamaged
+	case f == nil:
 		return ErrBusy
 	}
-	err := l.guarded(func() error { return do(db) })
-	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+	return own(do(f))
+}
+
+// own is an error of the file in the words of the ledger.
+func own(err error) error {
+	switch {
+	case errors.Is(err, boltfile.ErrInUse):
 		return ErrBusy
+	case errors.Is(err, boltfile.ErrDamaged):
+		return ErrDamaged
+	case errors.Is(err, boltfile.ErrFull):
+		return ErrFull
 	}
 	return err
-}
-
-// guarded runs what touches the file. The library panics where the pages make no
-// sense, and the memory that maps the file faults where the file was cut: then it
-// is not touched again.
-func (l *Ledger) guarded(do func() error) (err error) {
-	if l.broken.Load() {
-		return ErrDamaged
-	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if v := recover(); v != nil {
-			l.broken.Store(true)
-			err = fmt.Errorf("%w: %v", ErrDamaged, v)
-			l.log.Error("the ledger is damaged and no longer used", "op", "ledger", "err", err)
-		}
-	}()
-	return do()
 }
 
 // Shown returns what was shown of a maildrop under this UIDVALIDITY.
 func (l *Ledger) Shown(maildrop string, uidValidity uint32) (Set, error) {
 	var e entry
 	k := keyOf(maildrop)
-	err := l.use(func(db *bbolt.DB) error {
-		return db.View(func(tx *bbolt.Tx) (err error) {
+	err := l.use(func(f *boltfile.File) error {
+		return f.View(func(tx *bbolt.Tx) (err error) {
 			e, err = read(tx.Bucket(bucketShown), k)
 			return err
 		})
@@ -324,8 +275,8 @@ func (l *Ledger) write() {
 	changes := l.waiting
 	l.waiting = nil
 	l.mu.Unlock()
-	err := l.use(func(db *bbolt.DB) error {
-		return db.Update(func(tx *bbolt.Tx) error {
+	err := l.use(func(f *boltfile.File) error {
+		return f.Update(func(tx *bbolt.Tx) error {
 			b := tx.Bucket(bucketShown)
 			for _, c := range changes {
 				if err := c.apply(b, l.max); err != nil {
@@ -335,9 +286,6 @@ func (l *Ledger) write() {
 			return nil
 		})
 	})
-	if errors.Is(err, bolterrors.ErrMaxSizeReached) {
-		err = ErrFull
-	}
 	for _, c := range changes {
 		c.written = true
 		if err != nil {

@@ -2,11 +2,14 @@ package listcache
 
 import (
 	"container/list"
+	"context"
 	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/popgate/popgate/upstream/imap/boltfile"
 )
 
 // Options is what a Cache needs to know. Zero values of limits mean the
@@ -30,8 +33,8 @@ type Cache struct {
 	max  int64
 	file atomic.Pointer[file] // nil without, and as long as another process has it
 
-	stop  chan struct{}  // closed by Close
-	later sync.WaitGroup // waits for the file
+	stop  context.CancelFunc // of what waits for the file; nil where nothing does
+	later sync.WaitGroup
 
 	mu      sync.Mutex
 	closed  bool
@@ -60,15 +63,17 @@ func New(o Options) (*Cache, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{max: o.Memory, entries: map[Key]*list.Element{}, order: list.New(), stop: make(chan struct{})}
+	c := &Cache{max: o.Memory, entries: map[Key]*list.Element{}, order: list.New()}
 	if o.File == "" {
 		return c, nil
 	}
 	f, err := openFile(o.File, o.FileOctets, o.Logger)
 	switch {
-	case errors.Is(err, errInUse):
+	case errors.Is(err, boltfile.ErrInUse):
 		o.Logger.Warn("the cache file is in use by another process: the lists are in memory alone until it is free", "op", "cache", "file", o.File)
-		c.later.Go(func() { c.await(o) })
+		var ctx context.Context
+		ctx, c.stop = context.WithCancel(context.Background()) // until Close
+		c.later.Go(func() { c.await(ctx, o) })
 	case err != nil:
 		return nil, err
 	}
@@ -77,25 +82,19 @@ func New(o Options) (*Cache, error) {
 }
 
 // await opens the file once another process has let it go.
-func (c *Cache) await(o Options) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-c.stop:
-			return
-		}
+func (c *Cache) await(ctx context.Context, o Options) {
+	err := boltfile.Await(ctx, func() error {
 		f, err := openFile(o.File, o.FileOctets, o.Logger)
-		switch {
-		case err == nil:
+		if err == nil {
 			c.file.Store(f) // Close waits for this
-			o.Logger.Info("the cache file is free and in use", "op", "cache", "file", o.File)
-			return
-		case !errors.Is(err, errInUse):
-			o.Logger.Error("the cache file is not used", "op", "cache", "err", err)
-			return
 		}
+		return err
+	})
+	switch {
+	case err == nil:
+		o.Logger.Info("the cache file is free and in use", "op", "cache", "file", o.File)
+	case ctx.Err() == nil:
+		o.Logger.Error("the cache file is not used", "op", "cache", "err", err)
 	}
 }
 
@@ -174,11 +173,11 @@ func (c *Cache) Close() error {
 		return nil
 	}
 	c.mu.Lock()
-	if !c.closed {
-		c.closed = true
-		close(c.stop)
-	}
+	c.closed = true
 	c.mu.Unlock()
+	if c.stop != nil {
+		c.stop()
+	}
 	c.later.Wait()
 	if f := c.file.Load(); f != nil {
 		return f.close()

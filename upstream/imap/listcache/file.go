@@ -7,23 +7,17 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
-	"runtime/debug"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/popgate/popgate/upstream/imap/boltfile"
 )
 
 const (
-	lockTime    = time.Second // to wait for another process that has the file
-	maxWaiting  = 32 << 20    // octets of lists that wait to be written
-	maxChanges  = 10_000      // and their number
-	pageReserve = 1 << 20     // the file's own, beside the lists
-	roomy       = 4           // so many times the lists the file may be: pages are half full, and free room is in pieces
-	largest     = 4           // a list is at most such a part of all lists in the file
+	maxWaiting = 32 << 20 // octets of lists that wait to be written
+	maxChanges = 10_000   // and their number
+	largest    = 4        // a list is at most such a part of all lists in the file
 )
 
 // The two buckets of the file: each list behind its age, by key; and each key by
@@ -32,19 +26,13 @@ var bucketLists, bucketAges = []byte("lists"), []byte("ages")
 
 const ageOctets = 8
 
-var (
-	errForeign = errors.New("it holds something else")
-	errDamaged = errors.New("it is damaged")
-	errInUse   = errors.New("it is in use by another process")
-)
-
 // file is the part of the cache that survives a restart. Logins read it; one
 // goroutine of its own writes it. A change that cannot be written is lost: an
 // older list is as true as a new one, see [List].
 type file struct {
-	db  *bbolt.DB
-	max int64
-	log *slog.Logger
+	bolt *boltfile.File
+	max  int64
+	log  *slog.Logger
 
 	mu      sync.Mutex
 	waiting map[Key]*List // to be written; nil is to be deleted
@@ -52,41 +40,32 @@ type file struct {
 	late    bool          // changes were lost because too many waited
 	closed  bool
 
-	wake   chan struct{} // closed by close
-	ended  chan struct{}
-	total  int64       // octets of keys and lists in the file; the writer's own
-	broken atomic.Bool // the file proved damaged and is no longer used
+	wake  chan struct{} // closed by close
+	ended chan struct{}
+	total int64 // octets of keys and lists in the file; the writer's own
 }
 
 // openFile opens the file, or makes it, for its owner alone.
 func openFile(path string, max int64, log *slog.Logger) (*file, error) {
 	f := &file{max: max, log: log, waiting: map[Key]*List{}, wake: make(chan struct{}, 1), ended: make(chan struct{})}
-	err := f.guarded(func() (err error) {
-		f.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout: lockTime, MaxSize: int(roomy*max + pageReserve), FreelistType: bbolt.FreelistMapType, NoStatistics: true,
-		})
-		if err != nil {
-			return err
-		}
-		if err = f.db.Update(f.prepare); err != nil {
-			return errors.Join(err, f.db.Close())
-		}
-		return nil
+	bolt, err := boltfile.Open(boltfile.Options{
+		Path: path, Octets: max, Buckets: [][]byte{bucketLists, bucketAges}, Prepare: f.count,
+		Damaged: func(err error) {
+			log.Error("the cache file is damaged and no longer used; delete it before the next start", "op", "cache", "err", err)
+		},
 	})
-	if err == nil {
-		err = os.Chmod(path, 0o600)
-	}
 	if err != nil {
 		return nil, explain(path, err)
 	}
+	f.bolt = bolt
 	go f.write()
 	return f, nil
 }
 
 // explain says what to do about a file that did not open.
 func explain(path string, err error) error {
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return errInUse
+	if errors.Is(err, boltfile.ErrInUse) {
+		return err
 	}
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("the cache file cannot be opened: %w", err)
@@ -94,46 +73,12 @@ func explain(path string, err error) error {
 	return fmt.Errorf("the cache file %s cannot be used: %w; if it is popgate's, delete it and it is made anew, else name another", path, err)
 }
 
-// prepare checks that the file is ours and counts what it holds.
-func (f *file) prepare(tx *bbolt.Tx) error {
-	err := tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
-		if !bytes.Equal(name, bucketLists) && !bytes.Equal(name, bucketAges) {
-			return errForeign
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := tx.CreateBucketIfNotExists(bucketAges); err != nil {
-		return err
-	}
-	lists, err := tx.CreateBucketIfNotExists(bucketLists)
-	if err != nil {
-		return err
-	}
-	return lists.ForEach(func(k, v []byte) error {
+// count adds up what the file holds.
+func (f *file) count(tx *bbolt.Tx) error {
+	return tx.Bucket(bucketLists).ForEach(func(k, v []byte) error {
 		f.total += int64(len(k) + len(v))
 		return nil
 	})
-}
-
-// guarded runs what touches the file. The library panics where the pages make
-// no sense, and the memory that maps the file faults where the file was cut:
-// then it is not touched again.
-func (f *file) guarded(do func() error) (err error) {
-	if f.broken.Load() {
-		return errDamaged
-	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if v := recover(); v != nil {
-			f.broken.Store(true)
-			err = fmt.Errorf("%w: %v", errDamaged, v)
-			f.log.Error("the cache file is damaged and no longer used; delete it before the next start", "op", "cache", "err", err)
-		}
-	}()
-	return do()
 }
 
 // get returns the list that is in the file, or waits to be; nil for none.
@@ -146,15 +91,13 @@ func (f *file) get(k Key) *List {
 		return l
 	}
 	damaged := false
-	err := f.guarded(func() error {
-		return f.db.View(func(tx *bbolt.Tx) error {
-			v := tx.Bucket(bucketLists).Get(k[:])
-			if len(v) >= ageOctets {
-				l = decode(v[ageOctets:], k)
-			}
-			damaged = v != nil && l == nil
-			return nil
-		})
+	err := f.bolt.View(func(tx *bbolt.Tx) error {
+		v := tx.Bucket(bucketLists).Get(k[:])
+		if len(v) >= ageOctets {
+			l = decode(v[ageOctets:], k)
+		}
+		damaged = v != nil && l == nil
+		return nil
 	})
 	switch {
 	case err != nil:
@@ -170,7 +113,7 @@ func (f *file) get(k Key) *List {
 func (f *file) put(k Key, l *List) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed || f.broken.Load() {
+	if f.closed || f.bolt.Broken() {
 		return
 	}
 	before, again := f.waiting[k]
@@ -227,10 +170,10 @@ func (f *file) flush() {
 			}
 			return t.evict(f.max)
 		})
-		if errors.Is(err, bolterrors.ErrMaxSizeReached) { // the free room is in pieces that are too small
+		if errors.Is(err, boltfile.ErrFull) { // the free room is in pieces that are too small
 			err = errors.Join(err, f.update(func(t *table) error { return t.evict(f.max / 2) }))
 		}
-		if err != nil && !f.broken.Load() {
+		if err != nil && !f.bolt.Broken() {
 			f.log.Warn("the cache file could not be written", "op", "cache", "err", err)
 		}
 	}
@@ -247,20 +190,15 @@ func (f *file) close() error {
 	close(f.wake)
 	f.mu.Unlock()
 	<-f.ended
-	if f.broken.Load() {
-		return nil // the library may hold its locks still
-	}
-	return f.db.Close()
+	return f.bolt.Close()
 }
 
 // update changes the file in one transaction.
 func (f *file) update(change func(*table) error) error {
 	t := table{total: f.total}
-	err := f.guarded(func() error {
-		return f.db.Update(func(tx *bbolt.Tx) error {
-			t.lists, t.ages = tx.Bucket(bucketLists), tx.Bucket(bucketAges)
-			return change(&t)
-		})
+	err := f.bolt.Update(func(tx *bbolt.Tx) error {
+		t.lists, t.ages = tx.Bucket(bucketLists), tx.Bucket(bucketAges)
+		return change(&t)
 	})
 	if err == nil {
 		f.total = t.total
