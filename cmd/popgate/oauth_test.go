@@ -144,7 +144,7 @@ func TestOAuthCommandLine(t *testing.T) {
 		code       int
 	}{
 		{"oauth login", "--config", 2},
-		{"oauth login -c " + file, "<account>", 2},
+		{"oauth login -c " + file, "ACCOUNT is missing", 2},
 		{"oauth login -c " + plain + " a", "no grants in the section oauth", 2},
 		{"oauth login -c " + file + " --grant none a", "use one of test", 2},
 		{"oauth login -c " + file + " --browser --callback 0.0.0.0:0 a", "no loopback address", 1},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -43,10 +44,10 @@ Examples:
 }
 
 // Run asks for what is to be asked for, and changes the file.
-func (c *passwdCommand) Run(env environment) error {
+func (c *passwdCommand) Run(ctx context.Context, env environment) error {
 	change := accounts.Change{Delete: c.Delete, External: c.External, UpstreamUser: c.UpstreamUser, Mailbox: c.Mailbox}
 	nothing := !c.Shared && !c.UpstreamPassword && c.External == nil && c.UpstreamUser == nil && c.Mailbox == nil
-	ask := newAsker(env)
+	ask := newAsker(ctx, env)
 	for _, s := range []struct {
 		wanted bool
 		empty  bool // accepted
@@ -60,7 +61,7 @@ func (c *passwdCommand) Run(env environment) error {
 		if !s.wanted || c.Delete {
 			continue
 		}
-		text, err := ask.secret(s.what + " of " + c.User)
+		text, err := ask.twice(s.what + " of " + c.User)
 		if err != nil {
 			return err
 		}
@@ -86,44 +87,77 @@ const maxAnswer = 1 << 10
 
 // An asker gets secrets from the user.
 type asker struct {
+	ctx   context.Context // its end is Ctrl-C
 	out   io.Writer
 	lines *bufio.Reader // nil: there is a terminal
-	hide  func() ([]byte, error)
+
+	// Of the terminal: read a line that it does not show, and show lines again.
+	hide func() ([]byte, error)
+	show func() error
 }
 
-func newAsker(env environment) *asker {
-	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
-		return &asker{out: env.stderr, hide: func() ([]byte, error) { return term.ReadPassword(fd) }}
-	}
-	return &asker{lines: bufio.NewReaderSize(os.Stdin, maxAnswer)}
-}
-
-// secret reads one secret: on a terminal twice.
-func (a *asker) secret(what string) (string, error) {
-	if a.lines != nil {
-		line, err := a.lines.ReadSlice('\n')
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			return "", fmt.Errorf("%s: a line of more than %d octets", what, maxAnswer)
-		case errors.Is(err, io.EOF) && len(line) == 0:
-			return "", fmt.Errorf("%s: nothing was left on standard input", what)
-		case err != nil && !errors.Is(err, io.EOF):
-			return "", err
+func newAsker(ctx context.Context, env environment) *asker {
+	fd := int(os.Stdin.Fd())
+	if before, err := term.GetState(fd); err == nil {
+		return &asker{ctx: ctx, out: env.stderr,
+			hide: func() ([]byte, error) { return term.ReadPassword(fd) },
+			show: func() error { return term.Restore(fd, before) },
 		}
-		return strings.TrimRight(string(line), "\r\n"), nil
 	}
-	var answers [2]string
-	for i, prompt := range []string{what + ": ", "Once more: "} {
-		fmt.Fprint(a.out, prompt)
+	return &asker{ctx: ctx, lines: bufio.NewReaderSize(os.Stdin, maxAnswer)}
+}
+
+// twice reads one secret that is new: a terminal is asked twice.
+func (a *asker) twice(what string) (string, error) {
+	first, err := a.once(what)
+	if err != nil || a.lines != nil {
+		return first, err
+	}
+	second, err := a.once("Once more")
+	if err == nil && first != second {
+		err = errors.New("the two are not the same; nothing was changed: try again")
+	}
+	return first, err
+}
+
+// once reads one secret.
+func (a *asker) once(what string) (string, error) {
+	if a.lines == nil {
+		return a.hidden(what)
+	}
+	line, err := a.lines.ReadSlice('\n')
+	switch {
+	case errors.Is(err, bufio.ErrBufferFull):
+		return "", fmt.Errorf("%s: a line of more than %d octets", what, maxAnswer)
+	case errors.Is(err, io.EOF) && len(line) == 0:
+		return "", usageError{fmt.Errorf("%s: nothing was left on standard input; give it a line there, or run this on a terminal", what)}
+	case err != nil && !errors.Is(err, io.EOF):
+		return "", err
+	}
+	return strings.TrimRight(string(line), "\r\n"), nil
+}
+
+// hidden reads from the terminal, which shows nothing of it. When ctx ends the
+// terminal is as it was before; the read that is left behind ends with the process.
+func (a *asker) hidden(what string) (string, error) {
+	fmt.Fprint(a.out, what+": ")
+	defer fmt.Fprintln(a.out)
+	type answer struct {
+		text []byte
+		err  error
+	}
+	read := make(chan answer, 1)
+	go func() {
 		text, err := a.hide()
-		fmt.Fprintln(a.out)
-		if err != nil {
-			return "", err
+		read <- answer{text, err}
+	}()
+	select {
+	case got := <-read:
+		if errors.Is(got.err, io.EOF) {
+			got.err = errors.New("nothing was entered; nothing was changed")
 		}
-		answers[i] = string(text)
+		return string(got.text), got.err
+	case <-a.ctx.Done():
+		return "", errors.Join(a.ctx.Err(), a.show())
 	}
-	if answers[0] != answers[1] {
-		return "", errors.New("the two are not the same; nothing was changed")
-	}
-	return answers[0], nil
 }
