@@ -7,8 +7,8 @@ import (
 
 // A Prober is a [Store] that can be looked at before anybody logs in.
 type Prober interface {
-	// Probe connects as Login does, hears what the mail service offers, and takes
-	// leave. No credential is sent. Its errors are those of Login. As under Login,
+	// Probe connects as Login does, hears what the mail service offers, and closes
+	// the connection. No credential is sent. Its errors are those of Login. As under Login,
 	// lookup, connection and TLS are told to the hooks of package httptrace in ctx.
 	Probe(ctx context.Context) (Offer, error)
 }

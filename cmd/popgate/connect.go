@@ -111,7 +111,7 @@ func newTrial(cfg config.Config, env environment, quiet bool) (t *trial, err err
 
 // walk begins a way that is told under a title.
 func (t *trial) walk(title, name string) *walk {
-	w := &walk{paint: t.env.page.Paint, progress: t.env.progress, name: name, hint: hint}
+	w := &walk{paint: t.env.stdout.Paint, progress: t.env.progress, name: name, hint: hint}
 	if !t.quiet {
 		w.page = t.env.stdout
 		fmt.Fprintf(w.page, "\n%s\n", w.paint(screen.Bold, title))

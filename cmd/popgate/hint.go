@@ -26,6 +26,9 @@ func hint(err error) string {
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "listen" && errors.Is(e, os.ErrPermission) {
 		return "ports below 1024 need a right: take the service of the package, give CAP_NET_BIND_SERVICE, or choose a port from 1024"
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return "this user may not: run it as the one that owns the file, or as root"
+	}
 	if text := hintOfName(err); text != "" {
 		return text
 	}

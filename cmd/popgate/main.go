@@ -65,22 +65,22 @@ It exits with 0 when all went well, with 1 when something failed while running, 
 
 // environment is what a command may use of the world.
 type environment struct {
-	stdout, stderr io.Writer
-	page           *screen.Screen // stdout, for colour
-	progress       *screen.Screen // stderr, for the line of progress and for errors
-	flags          config.Flags   // those of the configuration that were given
+	stdout   *screen.Screen
+	stderr   io.Writer
+	progress *screen.Screen // stderr, for the line of progress and for errors
+	flags    config.Flags   // those of the configuration that were given
 }
 
 // run is the program: it parses args, runs one command until it is done or ctx
 // ends, and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var cli commands
-	env := environment{stdout: stdout, stderr: stderr, page: screen.Of(stdout, os.Getenv), progress: screen.Of(stderr, os.Getenv)}
+	env := environment{stdout: screen.Of(stdout, os.Getenv), stderr: stderr, progress: screen.Of(stderr, os.Getenv)}
 	helped := false
 	parser, err := kong.New(&cli,
 		kong.Name("popgate"),
 		kong.Description(description),
-		kong.Writers(stdout, stderr),
+		kong.Writers(env.stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.Exit(func(int) { helped = true }), // called after --help, and nowhere else
 	)
@@ -92,8 +92,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if helped {
 		return exitOK
 	}
-	if _, ok := errors.AsType[*kong.ParseError](err); !ok && err != nil {
-		return explain(env.progress, err) // the help could not be printed
+	if failed := env.stdout.Err(); failed != nil { // of the help
+		return explain(env.progress, failed)
 	}
 	if err != nil {
 		return misused(env.progress, err)
@@ -101,6 +101,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	env.flags = given(parsed)
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err = parsed.Run(env)
+	if err == nil {
+		err = env.stdout.Err()
+	}
 	switch {
 	case err == nil:
 		return exitOK
@@ -125,10 +128,17 @@ func interrupted(err error) bool {
 
 // misused prints what is wrong with the command line.
 func misused(out *screen.Screen, err error) int {
-	text, command := err.Error(), "popgate"
 	p, _ := errors.AsType[*kong.ParseError](err)
-	if node := p.Context.Selected(); node != nil {
-		command = node.FullPath()
+	text, node := err.Error(), p.Context.Selected()
+	if node == nil {
+		node = p.Context.Model.Node
+	}
+	if strings.HasPrefix(text, "expected one of") {
+		var names []string
+		for _, c := range node.Children {
+			names = append(names, c.Name)
+		}
+		text = "a command is missing: " + strings.Join(names, ", ")
 	}
 	if name, ok := strings.CutPrefix(text, "unexpected argument "); ok && (strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml")) {
 		text += "; a configuration file is given by --config " + name
@@ -141,7 +151,7 @@ func misused(out *screen.Screen, err error) int {
 		text = strings.ToUpper(name) + " is missing"
 	}
 	fmt.Fprintln(out, out.Paint(screen.Bad, "popgate:"), text)
-	fmt.Fprintf(out, "Run \"%s --help\" for what there is.\n", command)
+	fmt.Fprintf(out, "Run \"%s --help\" for what there is.\n", node.FullPath())
 	return exitUsage
 }
 

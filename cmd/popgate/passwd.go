@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/term"
@@ -47,6 +49,9 @@ Examples:
 func (c *passwdCommand) Run(ctx context.Context, env environment) error {
 	change := accounts.Change{Delete: c.Delete, External: c.External, UpstreamUser: c.UpstreamUser, Mailbox: c.Mailbox}
 	nothing := !c.Shared && !c.UpstreamPassword && c.External == nil && c.UpstreamUser == nil && c.Mailbox == nil
+	if err := changeable(c.File); err != nil {
+		return err
+	}
 	ask := newAsker(ctx, env)
 	for _, s := range []struct {
 		wanted bool
@@ -71,15 +76,35 @@ func (c *passwdCommand) Run(ctx context.Context, env environment) error {
 		secret := upstream.NewSecret(text)
 		*s.to = &secret
 	}
-	if err := accounts.Edit(c.File, c.User, change); err != nil {
+	err := accounts.Edit(c.File, c.User, change)
+	if errors.Is(err, accounts.ErrNoAccount) {
+		return fmt.Errorf("%s: %w; \"cut -d: -f1 %[1]s\" lists those there are", c.File, err)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
 	done := "is written"
 	if c.Delete {
 		done = "is taken out"
 	}
-	_, err := fmt.Fprintf(env.stdout, "%s: %s %s\n", c.File, c.User, done)
+	_, err = fmt.Fprintf(env.stdout, "%s: %s %s\n", c.File, c.User, done)
 	return err
+}
+
+// changeable looks, before anybody is asked for a secret, whether the file can be
+// changed or made.
+func changeable(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err = os.Stat(filepath.Dir(file)); err != nil {
+			err = fmt.Errorf("%w; make the folder first", err)
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // maxAnswer bounds a line that is read from standard input, in octets.

@@ -24,10 +24,6 @@ func (s *Store) Probe(ctx context.Context) (upstream.Offer, error) {
 	stop := context.AfterFunc(ctx, func() { d.guard.Abort() })
 	defer d.guard.Close()
 	err = d.needCapabilities()
-	if err == nil {
-		d.guard.Hurry(time.Second)
-		_ = d.send(d.tag + "0 LOGOUT") // a courtesy: no answer is waited for
-	}
 	if !stop() && err != nil {
 		err = context.Cause(ctx)
 	}

@@ -20,7 +20,7 @@ type Line struct {
 	ended  chan struct{}
 
 	mu   sync.Mutex
-	text string
+	text func() string
 }
 
 // Progress shows text, with the time that has passed, until Stop. On what is no
@@ -29,19 +29,26 @@ func (s *Screen) Progress(format string, args ...any) *Line {
 	if !s.lines {
 		return nil
 	}
-	l := &Line{screen: s, start: time.Now(), end: make(chan struct{}), ended: make(chan struct{}), text: fmt.Sprintf(format, args...)}
+	l := &Line{screen: s, start: time.Now(), end: make(chan struct{}), ended: make(chan struct{})}
+	l.Set(format, args...)
 	go l.run()
 	return l
 }
 
 // Set changes the text.
 func (l *Line) Set(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	l.Follow(func() string { return text })
+}
+
+// Follow has the text made anew each time that the line is drawn.
+func (l *Line) Follow(text func() string) {
 	if l == nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.text = fmt.Sprintf(format, args...)
+	l.text = text
 }
 
 // Stop takes the line away. It returns when it is gone. It may be called more than
@@ -68,13 +75,13 @@ func (l *Line) run() {
 		select {
 		case <-l.end:
 			if shown {
-				_, _ = io.WriteString(l.screen, "\r\x1b[K") // a terminal that is gone has nobody before it
+				_, _ = io.WriteString(l.screen.out, "\r\x1b[K") // a terminal that is gone has nobody before it
 			}
 			return
 		case <-timer.C:
 		}
 		shown = true
-		_, _ = io.WriteString(l.screen, "\r"+l.drawn(l.screen.width())+"\x1b[K")
+		_, _ = io.WriteString(l.screen.out, "\r"+l.drawn(l.screen.width())+"\x1b[K")
 		timer.Reset(time.Second)
 	}
 }
@@ -82,7 +89,7 @@ func (l *Line) run() {
 // drawn is the line in less than width columns.
 func (l *Line) drawn(width int) string {
 	l.mu.Lock()
-	text := []rune(Plain(l.text))
+	text := []rune(Plain(l.text()))
 	l.mu.Unlock()
 	passed := fmt.Sprintf(" %v", time.Since(l.start).Truncate(time.Second))
 	if room := width - 1 - len(passed); len(text) > room {

@@ -10,13 +10,14 @@ import (
 	"golang.org/x/term"
 )
 
-// A Screen is where output goes. It is safe for concurrent use as far as the
-// writer below it is.
+// A Screen is where output goes. Write is for one goroutine at a time; the rest is
+// safe for concurrent use.
 type Screen struct {
 	out   io.Writer
 	fd    int  // of the terminal; -1 for none
 	lines bool // progress may be drawn
 	color bool
+	err   error // of the first write that failed
 }
 
 // Of looks at out. getenv reads the environment: NO_COLOR and TERM.
@@ -38,7 +39,17 @@ func Terminal(w io.Writer) bool {
 }
 
 // Write writes to what is below.
-func (s *Screen) Write(p []byte) (int, error) { return s.out.Write(p) }
+func (s *Screen) Write(p []byte) (int, error) {
+	n, err := s.out.Write(p)
+	if err != nil && s.err == nil {
+		s.err = err
+	}
+	return n, err
+}
+
+// Err is the error of the first Write that failed: what is printed line by line
+// need not look at each of them.
+func (s *Screen) Err() error { return s.err }
 
 // A Color is for text of one sort.
 type Color string
