@@ -34,6 +34,8 @@ func (checkCommand) Help() string {
 
 With these the mail servers are tried in the way that the gateway goes, before it is switched on or beside it. The exit code is 1 where one of them or the login fails.
 
+--json prints one object: ok, problems (where, line, key, text), warnings, and error for what is no problem of the configuration. --connect adds upstreams (name, url, ok, steps, logins, capabilities, warnings), --user adds login (user, route, ok, steps, mailbox, messages, octets, deletion, abilities, warnings). A step has step, ok, seconds, text and hint; an ability name, there and effect.
+
 Examples:
 
     popgate check --config /etc/popgate/popgate.yaml

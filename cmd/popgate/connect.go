@@ -127,7 +127,7 @@ func (t *trial) upstream(ctx context.Context, u config.Upstream) error {
 	found := upstreamJSON{Name: u.Name, URL: u.String(), Logins: []string{}, Capabilities: []string{}}
 	offer, err := t.probe(w.hooks(ctx), u)
 	if err != nil {
-		w.failed("answer", err)
+		w.failed(ctx, "answer", err)
 	} else {
 		w.done("answer", "ways to log in: "+orDash(strings.Join(offer.Logins, " ")), nil)
 		w.show(func(out io.Writer) { wrapWords(out, "offers", offer.Capabilities) })
@@ -192,7 +192,7 @@ func (t *trial) session(ctx context.Context, w *walk, c upstream.Credentials, fo
 	ctx = w.hooks(ctx)
 	account, err := t.routing.store.Login(ctx, c)
 	if err != nil {
-		w.failed("login", err)
+		w.failed(ctx, "login", err)
 		return err
 	}
 	defer account.Close() // says goodbye, and waits for nothing
@@ -200,7 +200,7 @@ func (t *trial) session(ctx context.Context, w *walk, c upstream.Credentials, fo
 	w.doing("listing the mailbox")
 	drop, err := account.Open(ctx)
 	if err != nil {
-		w.failed("list", err)
+		w.failed(ctx, "list", err)
 		return err
 	}
 	found.Messages = drop.Len()
@@ -210,7 +210,7 @@ func (t *trial) session(ctx context.Context, w *walk, c upstream.Credentials, fo
 	w.done("list", fmt.Sprintf("%d messages, %d octets", found.Messages, found.Octets), nil)
 	seen, err := upstream.Inspect(ctx, account)
 	if err != nil {
-		w.failed("inspect", err)
+		w.failed(ctx, "inspect", err)
 		return err
 	}
 	found.Mailbox, found.Deletion = screen.Plain(seen.Mailbox), screen.Plain(seen.Deletion)

@@ -186,7 +186,9 @@ type oauthStatusCommand struct {
 
 // Help is shown by --help.
 func (oauthStatusCommand) Help() string {
-	return `It asks nobody: it shows what is kept. The exit code is 1 if a person must act for any account.`
+	return `It asks nobody: it shows what is kept. The exit code is 1 if a person must act for any account.
+
+--json prints an object for each account, a line each: grant, account, state (ok, failing, app-only or unreadable), authorized, succeeded, ends, failed and failure; times are as in RFC 3339.`
 }
 
 // A tokenRow is an account in the output of status.

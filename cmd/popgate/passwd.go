@@ -71,7 +71,7 @@ func (c *passwdCommand) Run(ctx context.Context, env environment) error {
 			return err
 		}
 		if text == "" && !s.empty {
-			return errors.New("an empty password is none")
+			return errors.New("an empty password is none; nothing was changed")
 		}
 		secret := upstream.NewSecret(text)
 		*s.to = &secret
@@ -145,44 +145,54 @@ func (a *asker) twice(what string) (string, error) {
 	return first, err
 }
 
-// once reads one secret.
+// once reads one secret. When ctx ends the terminal is as it was before; the read
+// that is left behind ends with the process.
 func (a *asker) once(what string) (string, error) {
+	read, undo := a.line, func() error { return nil }
 	if a.lines == nil {
-		return a.hidden(what)
+		read, undo = a.hidden, a.show
+		fmt.Fprint(a.out, what+": ")
+		defer fmt.Fprintln(a.out)
 	}
+	type answer struct {
+		text string
+		err  error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		text, err := read()
+		got <- answer{text, err}
+	}()
+	select {
+	case a := <-got:
+		if a.err != nil {
+			a.err = fmt.Errorf("%s: %w", what, a.err)
+		}
+		return a.text, a.err
+	case <-a.ctx.Done():
+		return "", errors.Join(a.ctx.Err(), undo())
+	}
+}
+
+// line reads a line of standard input.
+func (a *asker) line() (string, error) {
 	line, err := a.lines.ReadSlice('\n')
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull):
-		return "", fmt.Errorf("%s: a line of more than %d octets", what, maxAnswer)
+		return "", fmt.Errorf("a line of more than %d octets", maxAnswer)
 	case errors.Is(err, io.EOF) && len(line) == 0:
-		return "", usageError{fmt.Errorf("%s: nothing was left on standard input; give it a line there, or run this on a terminal", what)}
+		return "", usageError{errors.New("nothing was left on standard input; give it a line there, or run this on a terminal")}
 	case err != nil && !errors.Is(err, io.EOF):
 		return "", err
 	}
 	return strings.TrimRight(string(line), "\r\n"), nil
 }
 
-// hidden reads from the terminal, which shows nothing of it. When ctx ends the
-// terminal is as it was before; the read that is left behind ends with the process.
-func (a *asker) hidden(what string) (string, error) {
-	fmt.Fprint(a.out, what+": ")
-	defer fmt.Fprintln(a.out)
-	type answer struct {
-		text []byte
-		err  error
+// hidden reads a line that the terminal does not show.
+func (a *asker) hidden() (string, error) {
+	text, err := a.hide()
+	if errors.Is(err, io.EOF) {
+		err = errors.New("nothing was entered; nothing was changed")
 	}
-	read := make(chan answer, 1)
-	go func() {
-		text, err := a.hide()
-		read <- answer{text, err}
-	}()
-	select {
-	case got := <-read:
-		if errors.Is(got.err, io.EOF) {
-			got.err = errors.New("nothing was entered; nothing was changed")
-		}
-		return string(got.text), got.err
-	case <-a.ctx.Done():
-		return "", errors.Join(a.ctx.Err(), a.show())
-	}
+	return string(text), err
 }

@@ -49,11 +49,15 @@ func (v via) login(cfg config.Config, user string) (upstream.Credentials, error)
 func (routeCommand) Help() string {
 	return `Tells which route takes a login, why no other one does, and what becomes of user and mailbox. No password is needed: nobody is proved, no secret is read and nothing is connected to. The exit code is 1 where no route takes the login.
 
+--json prints one object: user, listener, from, routes (route, takes, misfit) in the order in which they were looked at, and way, if one takes it (route, proved_by, user, master, grant, authorize, upstream, url, mailbox, delete, seen).
+
 Examples:
 
     popgate route --config /etc/popgate/popgate.yaml alice@example.net
 
-    popgate route --config /etc/popgate/popgate.yaml --listener old --from 10.1.2.3 scanner1`
+    popgate route --config /etc/popgate/popgate.yaml --listener old --from 10.1.2.3 scanner1
+
+    popgate route --config /etc/popgate/popgate.yaml --json alice@example.net`
 }
 
 // Run follows one login through the routes.

@@ -78,13 +78,13 @@ func (w *walk) done(name, text string, err error) {
 	w.show(func(out io.Writer) { s.print(out, w.paint) })
 }
 
-// failed is the end of the whole way. Where the step that failed told of it, there
-// is no more to tell.
-func (w *walk) failed(name string, err error) {
+// failed is the end of the whole way. Where the step that failed told of it, or the
+// user has ended it, there is no more to tell.
+func (w *walk) failed(ctx context.Context, name string, err error) {
 	w.mu.Lock()
 	told := len(w.steps) > 0 && !w.steps[len(w.steps)-1].OK
 	w.mu.Unlock()
-	if !told {
+	if !told && ctx.Err() == nil {
 		w.done(name, "", err)
 	}
 }
