@@ -111,7 +111,7 @@ func newTrial(cfg config.Config, env environment, quiet bool) (t *trial, err err
 
 // walk begins a way that is told under a title.
 func (t *trial) walk(title, name string) *walk {
-	w := &walk{paint: t.env.stdout.Paint, progress: t.env.progress, name: name, hint: hint}
+	w := &walk{paint: t.env.stdout.Paint, progress: t.env.progress, name: name, hint: hint, certificates: true}
 	if !t.quiet {
 		w.page = t.env.stdout
 		fmt.Fprintf(w.page, "\n%s\n", w.paint(screen.Bold, title))
@@ -168,7 +168,7 @@ func (t *trial) login(ctx context.Context, c upstream.Credentials) error {
 	found := &loginJSON{User: c.User}
 	t.result.Login = found
 	w := t.walk("login of "+screen.Plain(c.User), c.User)
-	w.hint = hintOfLogin
+	w.hint, w.certificates = hintOfLogin, false
 	defer w.end()
 	err := t.session(ctx, w, c, found)
 	found.OK, found.Steps, found.Warnings = err == nil, w.steps, append([]string{}, w.warnings...)
@@ -190,13 +190,13 @@ func (t *trial) session(ctx context.Context, w *walk, c upstream.Credentials, fo
 	found.Route = route.Name
 	w.done("route", route.Name, nil)
 	ctx = w.hooks(ctx)
-	account, err := t.routing.store.Login(ctx, c)
+	account, err := limited(t.cfg, t.routing.store).Login(ctx, c)
 	if err != nil {
 		w.failed(ctx, "login", err)
 		return err
 	}
 	defer account.Close() // says goodbye, and waits for nothing
-	w.done("login", "the password is right", nil)
+	w.done("login", "as "+c.User, nil)
 	w.doing("listing the mailbox")
 	drop, err := account.Open(ctx)
 	if err != nil {

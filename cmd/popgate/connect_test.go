@@ -93,8 +93,9 @@ func TestCheckLogsInAndChangesNothing(t *testing.T) {
 	box.Append(message(1))
 	box.Append(message(2))
 	srv.Mailbox(imaptest.DefaultUser, "Bin", `\Trash`)
+	srv.Mailbox(imaptest.DefaultUser, "Large").Append(strings.Repeat("x", 1_000_001))
 	before := len(srv.Journal().Mutations())
-	file := writeConfig(t, "listen: pop3://127.0.0.1:0\nupstream: {url: imap://"+srv.Addr()+"}\nledger: {file: ledger}\nroutes:\n"+
+	file := writeConfig(t, "listen: pop3://127.0.0.1:0\nupstream: {url: imap://"+srv.Addr()+"}\nledger: {file: ledger}\nlimits: {mailbox-octets: 1000000}\nroutes:\n"+
 		"  - {name: new, match: {users: [nobody]}, window: {newest: 1}}\n  - {name: mine, match: {users: ["+imaptest.DefaultUser+"]}, window: {newest: 1}}\n")
 	check := func(password string, args ...string) (int, string, string) {
 		return process(t, password+"\n", append([]string{"check", "-c", file}, args...)...)
@@ -110,6 +111,8 @@ func TestCheckLogsInAndChangesNothing(t *testing.T) {
 		{"trash", imaptest.DefaultPassword, []string{"--delete", "trash"}, 0, `deleted is copied to "Bin", then expunged`},
 		{"a_trash_that_is_the_mailbox", imaptest.DefaultPassword, []string{"--delete", "trash", "--trash", "INBOX"}, 0, `warning: a deletion would fail: .*the mailbox itself`},
 		{"refuse", imaptest.DefaultPassword, []string{"--delete", "refuse"}, 0, `deleted is refused: DELE is an error`},
+		{"too_big", imaptest.DefaultPassword, []string{"--mailbox", "Large"}, 1, `list +FAIL .*more octets than the limit of 1000000\n.*what to do: raise limits\.`},
+		{"no_mailbox", imaptest.DefaultPassword, []string{"--mailbox", "None"}, 1, `list +FAIL .*mailbox "None"`},
 		{"a_wrong_password", "canary", nil, 1, `login +FAIL .*\n.*what to do: try user and password`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -71,8 +71,11 @@ func hintOfTLS(err error) string {
 
 // hintOfLogin says what to do about a login that failed.
 func hintOfLogin(err error) string {
-	if upstream.KindOf(err) == upstream.Refused {
+	switch upstream.KindOf(err) {
+	case upstream.Refused:
 		return "try user and password at the mail server by IMAP; Gmail and Microsoft 365 take no password of this sort, see \"popgate oauth\""
+	case upstream.TooBig:
+		return "raise limits.mailbox-messages or limits.mailbox-octets, or show a part of the mailbox by a route with window"
 	}
 	return hint(err)
 }

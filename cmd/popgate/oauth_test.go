@@ -191,3 +191,17 @@ func TestServeKeepsTokens(t *testing.T) {
 		t.Errorf("exit code %d, want 0", code)
 	}
 }
+
+func TestTheTimeThatIsLeft(t *testing.T) {
+	now := time.Now()
+	for left, want := range map[time.Duration]string{
+		15 * time.Minute: ", 15 min left", 90 * time.Second: ", 1 min left", 20 * time.Second: ", 20 s left", -time.Second: ", 0 s left",
+	} {
+		if got := waiting(now.Add(left), now); got != "waiting for the consent"+want {
+			t.Errorf("%v: %q", left, got)
+		}
+	}
+	if got := waiting(time.Time{}, now); got != "waiting for the consent" {
+		t.Errorf("unknown: %q", got)
+	}
+}

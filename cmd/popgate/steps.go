@@ -36,6 +36,8 @@ type walk struct {
 	name     string
 	hint     func(error) string
 
+	certificates bool // those that end soon are warned of
+
 	mu       sync.Mutex
 	lookup   bool // a name is looked up: connections are to name servers
 	line     *screen.Line
@@ -196,7 +198,7 @@ func handshakeText(s tls.ConnectionState) string {
 const soon = 14 * 24 * time.Hour
 
 func (w *walk) certificate(s tls.ConnectionState) {
-	if len(s.PeerCertificates) > 0 && time.Until(s.PeerCertificates[0].NotAfter) < soon {
+	if w.certificates && len(s.PeerCertificates) > 0 && time.Until(s.PeerCertificates[0].NotAfter) < soon {
 		w.warn("the mail server's certificate ends on %s; after that nobody can log in", s.PeerCertificates[0].NotAfter.Format(time.DateOnly))
 	}
 }

@@ -84,3 +84,24 @@ func TestColourOnATerminalAlone(t *testing.T) {
 		t.Error("a pipe gets colour")
 	}
 }
+
+// Who waits for a consent sees that it is waited for, and for how long; Ctrl-C ends
+// it.
+func TestOAuthLoginShowsThatItWaits(t *testing.T) {
+	issuer, file := oauthConfig(t, true)
+	issuer.Pending = 1000
+	term := screentest.New(t, 80)
+	cmd := onTerminal(t, term, []string{"TERM=xterm"}, "oauth", "login", "-c", file, alice)
+	term.Await("ABCD-EFGH")
+	term.Await("waiting for the consent, ")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if c := code(cmd); c != exitFailed {
+		t.Errorf("exit code %d", c)
+	}
+	term.Await("interrupted")
+	if shown := term.Text(); strings.Contains(shown, "context canceled") {
+		t.Errorf("%q", shown)
+	}
+}
