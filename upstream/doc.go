@@ -20,6 +20,9 @@
 //   - Every error that a store returns is an [*Error].
 //   - Close is idempotent, removes nothing, and works after every error.
 //
+// What a store can tell an operator beside this ([Prober], [Inspector]) changes
+// nothing.
+//
 // The package knows no message number (they belong to the POP3 engine) and no
 // UID, flag or HTTP word (they belong to the stores): messages are indexes
 // into the snapshot, from 0. It imports the standard library only.

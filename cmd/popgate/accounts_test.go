@@ -197,14 +197,17 @@ func TestServeCertificateWithoutAPassword(t *testing.T) {
 	}
 }
 
-// passwd runs popgate passwd as a process, which reads standard input.
-func passwd(t *testing.T, input string, args ...string) (output string, err error) {
+// process runs popgate as a process, which reads standard input.
+func process(t *testing.T, input string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"passwd"}, args...)...)
+	var out, errs strings.Builder
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
-	cmd.Stdin = strings.NewReader(input)
-	text, err := cmd.CombinedOutput()
-	return string(text), err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
 func TestPasswd(t *testing.T) {
@@ -234,9 +237,9 @@ func TestPasswd(t *testing.T) {
 		{"nobody_could_log_in", "", "--mailbox Fax new", false, "fax:HASH\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			out, err := passwd(t, tt.input, append([]string{"--file", file}, strings.Fields(tt.args)...)...)
-			if (err == nil) != tt.ok {
-				t.Errorf("popgate passwd %s: %v\n%s", tt.args, err, out)
+			code, out, errs := process(t, tt.input, append([]string{"passwd", "--file", file}, strings.Fields(tt.args)...)...)
+			if (code == 0) != tt.ok {
+				t.Errorf("popgate passwd %s: exit code %d\n%s%s", tt.args, code, out, errs)
 			}
 			got, err := os.ReadFile(file)
 			if err != nil {
@@ -262,7 +265,7 @@ func TestPasswdAsksTwice(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var prompts strings.Builder
-			a := &asker{out: &prompts, hide: func() ([]byte, error) {
+			a := &asker{ctx: t.Context(), out: &prompts, hide: func() ([]byte, error) {
 				if len(tt.answers) == 0 {
 					return nil, io.EOF
 				}
@@ -270,9 +273,9 @@ func TestPasswdAsksTwice(t *testing.T) {
 				tt.answers = tt.answers[1:]
 				return []byte(answer), nil
 			}}
-			got, err := a.secret("Password of ann")
-			if got != tt.want || (err == nil) != (tt.want != "") {
-				t.Errorf("secret() = %q, %v; want %q", got, err, tt.want)
+			got, err := a.twice("Password of ann")
+			if (err == nil) != (tt.want != "") || err == nil && got != tt.want {
+				t.Errorf("twice() = %q, %v; want %q", got, err, tt.want)
 			}
 			if want := "Password of ann: \nOnce more: \n"; prompts.String() != want {
 				t.Errorf("asked %q, want %q", prompts.String(), want)

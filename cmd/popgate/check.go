@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/popgate/popgate/cmd/internal/config"
+	"github.com/popgate/popgate/cmd/internal/screen"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap/ledger"
@@ -19,52 +21,110 @@ import (
 
 type checkCommand struct {
 	settings
-	JSON      bool `name:"json" help:"Print what was found as JSON, for scripts."`
-	Reference bool `help:"Print a commented configuration file with every setting, and check nothing."`
+	via
+	Connect   bool   `help:"Try each mail server too: name, connection, TLS, certificate, and what it offers. Nobody is logged in."`
+	User      string `placeholder:"NAME" help:"Log in too, as this user of a POP3 client, whose password is asked for or read from standard input; open the mailbox for reading, and tell what a deletion would do. Nothing is changed. It includes --connect."`
+	JSON      bool   `name:"json" help:"Print what was found as JSON, for scripts."`
+	Reference bool   `help:"Print a commented configuration file with every setting, and check nothing."`
 }
 
 // Help is shown by --help.
 func (checkCommand) Help() string {
-	return `Every problem is reported at once, as FILE:LINE: key: what is wrong and what is accepted. The certificates that the configuration names are read as well. Nothing is listened on and nothing is connected to.
+	return `Every problem is reported at once, as FILE:LINE: key: what is wrong and what is accepted. The certificates that the configuration names are read as well. Nothing is listened on, and without --connect or --user nothing is connected to.
+
+With these the mail servers are tried in the way that the gateway goes, before it is switched on or beside it. The exit code is 1 where one of them or the login fails.
+
+--json prints one object: ok, problems (where, line, key, text), warnings, and error for what is no problem of the configuration. --connect adds upstreams (name, url, ok, steps, logins, capabilities, warnings), --user adds login (user, route, ok, steps, mailbox, messages, octets, deletion, abilities, warnings). A step has step, ok, seconds, text and hint; an ability name, there and effect.
 
 Examples:
 
     popgate check --config /etc/popgate/popgate.yaml
 
+    popgate check --config /etc/popgate/popgate.yaml --connect
+
+    popgate check --config /etc/popgate/popgate.yaml --user alice@example.net
+
     popgate check --reference > popgate.yaml`
 }
 
-// Run is the loader that serve uses, and a summary of what it found.
-func (c *checkCommand) Run(env environment) error {
+// Run is the loader that serve uses, a summary of what it found, and where that is
+// asked for a trial of the mail servers.
+func (c *checkCommand) Run(ctx context.Context, env environment) error {
 	if c.Reference {
 		_, err := io.WriteString(env.stdout, config.Reference())
 		return err
 	}
 	cfg, err := config.Load(c.Config, env.flags)
-	if c.JSON {
-		var warnings []string
-		if err == nil {
-			warnings = cfg.Warnings(time.Now())
-		}
-		if failed := printJSON(env.stdout, newCheckJSON(err, warnings)); failed != nil || err == nil {
-			return failed
-		}
-		return reported{err}
+	var warnings []string
+	if err == nil {
+		warnings = cfg.Warnings(time.Now())
+		err = routable(cfg)
 	}
-	if err != nil {
+	if err == nil && !c.JSON {
+		for _, w := range warnings {
+			fmt.Fprintln(env.stderr, env.progress.Paint(screen.Doubt, "popgate: warning:"), w)
+		}
+		err = summarize(env.stdout, c.Config, cfg)
+	}
+	var tried trialJSON
+	if err == nil && (c.Connect || c.User != "") {
+		tried, err = c.try(ctx, env, cfg)
+	}
+	if !c.JSON {
 		return err
 	}
-	for _, w := range cfg.Warnings(time.Now()) {
-		fmt.Fprintln(env.stderr, "popgate: warning:", w)
+	if failed := printJSON(env.stdout, newCheckJSON(err, warnings, tried)); failed != nil || err == nil {
+		return failed
 	}
+	return reported{err}
+}
+
+// routable makes the routes of a configuration and lets them go.
+func routable(cfg config.Config) error {
 	r, err := newRouting(cfg, unproved(), nil, new(ledger.Ledger), metrics.New(metrics.Build{}, labelSets(cfg)), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	if err := r.close(); err != nil {
-		return err
+	return r.close()
+}
+
+// try goes to every mail server, and logs in where a user is named.
+func (c *checkCommand) try(ctx context.Context, env environment, cfg config.Config) (tried trialJSON, err error) {
+	var login upstream.Credentials
+	if c.User != "" {
+		if login, err = c.login(cfg, c.User); err != nil {
+			return tried, err
+		}
+		password, err := newAsker(ctx, env).once("Password of " + c.User)
+		if err != nil {
+			return tried, err
+		}
+		login.Secret = upstream.NewSecret(password)
 	}
-	return summarize(env.stdout, c.Config, cfg)
+	t, err := newTrial(cfg, env, c.JSON)
+	if err != nil {
+		return tried, err
+	}
+	defer func() { err = errors.Join(err, t.close()) }()
+	failed := 0
+	for _, u := range cfg.Upstreams {
+		if t.upstream(ctx, u) != nil {
+			failed++
+		}
+		if ctx.Err() != nil {
+			return t.result, ctx.Err()
+		}
+	}
+	if failed > 0 {
+		err = fmt.Errorf("%d of %d mail servers cannot be used: see its steps", failed, len(cfg.Upstreams))
+	}
+	if c.User != "" && t.login(ctx, login) != nil {
+		err = errors.Join(err, fmt.Errorf("the login of %s failed: see its steps", c.User))
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return t.result, err
 }
 
 // unproved stands for what check does not open; the loader has read its files.

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"strconv"
 
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/cmd/internal/demo"
+	"github.com/popgate/popgate/cmd/internal/screen"
 )
 
 type demoCommand struct {
@@ -41,13 +45,21 @@ func (c *demoCommand) Run(ctx context.Context, env environment) error {
 	if c.JMAP {
 		scheme = "jmap+http://"
 	}
+	if _, port, err := net.SplitHostPort(c.IMAP); err != nil {
+		return usage("--imap", "%q is not accepted; use HOST:PORT, such as 127.0.0.1:1143", c.IMAP)
+	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return usage("--imap", "%q is not accepted: a port is a number from 0 to 65535", c.IMAP)
+	}
+	line := env.progress.Progress("making a mail server and its messages")
+	defer line.Stop()
 	log := newLogger(env.stderr, config.Log{Format: config.LogAuto, Level: slog.LevelWarn})
 	return demo.Run(ctx, demo.Options{
 		Address: c.IMAP,
 		JMAP:    c.JMAP,
 		Once:    c.Once,
-		Out:     env.stdout,
+		Out:     dialogue{env.stdout},
 		Start: func(ctx context.Context, upstream netip.AddrPort) (string, func() error, error) {
+			defer line.Stop()
 			cfg, err := config.Load("", config.Flags{"listen": {c.Listen}, "upstream": {scheme + upstream.String()}, "drain": {"1s"}})
 			if err != nil {
 				return "", nil, err
@@ -60,6 +72,30 @@ func (c *demoCommand) Run(ctx context.Context, env environment) error {
 			return startGateway(ctx, cfg, log)
 		},
 	})
+}
+
+// A dialogue is painted line by line, each of which is one Write: what the client
+// says stands out, and so does a refusal.
+type dialogue struct{ *screen.Screen }
+
+func (d dialogue) Write(p []byte) (int, error) {
+	color := screen.Color("")
+	switch {
+	case bytes.HasPrefix(p, []byte("C: ")):
+		color = screen.Bold
+	case bytes.HasPrefix(p, []byte("S: -ERR")):
+		color = screen.Bad
+	case bytes.HasPrefix(p, []byte("S: +OK")):
+		color = screen.Good
+	}
+	text, end := bytes.CutSuffix(p, []byte("\n"))
+	if color == "" || !end {
+		return d.Screen.Write(p)
+	}
+	if _, err := fmt.Fprintln(d.Screen, d.Paint(color, string(text))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // startGateway runs a gateway beside the caller.

@@ -12,7 +12,8 @@
 //   - The exit code is 0 when all went well, 1 when something failed while
 //     running, 2 when the command line or the configuration is wrong.
 //   - The first SIGTERM or SIGINT drains, the second ends the process at once.
-//   - The environment is not read.
+//   - Of the environment a process reads what systemd tells it, and what a person
+//     at a terminal wants of colours (NO_COLOR, TERM).
 //
 // Limits: descriptors are counted before the first client is let in; the
 // metrics listener takes 32 connections at a time.

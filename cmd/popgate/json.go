@@ -35,6 +35,8 @@ type checkJSON struct {
 	OK       bool          `json:"ok"`
 	Problems []problemJSON `json:"problems"`
 	Warnings []string      `json:"warnings"`
+	Error    string        `json:"error,omitempty"` // what failed and is no problem of the configuration
+	trialJSON
 }
 
 type problemJSON struct {
@@ -44,9 +46,12 @@ type problemJSON struct {
 	Text  string `json:"text"`
 }
 
-func newCheckJSON(err error, warnings []string) checkJSON {
-	c := checkJSON{OK: err == nil, Problems: []problemJSON{}, Warnings: append([]string{}, warnings...)}
-	problems, _ := errors.AsType[config.Problems](err)
+func newCheckJSON(err error, warnings []string, tried trialJSON) checkJSON {
+	c := checkJSON{OK: err == nil, Problems: []problemJSON{}, Warnings: append([]string{}, warnings...), trialJSON: tried}
+	problems, ok := errors.AsType[config.Problems](err)
+	if !ok && err != nil {
+		c.Error = err.Error()
+	}
 	for _, p := range problems {
 		c.Problems = append(c.Problems, problemJSON(p))
 	}

@@ -3,8 +3,51 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
+	"time"
+	"unicode"
 )
+
+// keys lists the names in the JSON of a type.
+func keys(of reflect.Type) (out []string) {
+	switch of.Kind() {
+	case reflect.Slice, reflect.Pointer:
+		return keys(of.Elem())
+	case reflect.Struct:
+		for i := range of.NumField() {
+			f := of.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name != "" {
+				out = append(out, name)
+			}
+			if of != reflect.TypeFor[time.Time]() {
+				out = append(out, keys(f.Type)...)
+			}
+		}
+	}
+	return out
+}
+
+// What scripts read is written down, word by word.
+func TestTheHelpNamesEveryKey(t *testing.T) {
+	for command, shape := range map[string]any{"version": versionJSON{}, "check": checkJSON{}, "route": routeJSON{}, "oauth status": tokenRow{}} {
+		_, help, _ := invoke(t, append(strings.Fields(command), "--help")...)
+		_, about, ok := strings.Cut(help, "--json prints")
+		words := strings.FieldsFunc(about, func(r rune) bool { return !unicode.IsLetter(r) && r != '_' })
+		all := keys(reflect.TypeOf(shape))
+		if !ok || len(all) < 4 {
+			t.Errorf("popgate %s --help says nothing of --json", command)
+		}
+		for _, key := range all {
+			if !slices.Contains(words, key) {
+				t.Errorf("popgate %s --help does not name %q", command, key)
+			}
+		}
+	}
+}
 
 func TestScriptsReadJSON(t *testing.T) {
 	for _, tt := range []struct {

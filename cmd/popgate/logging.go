@@ -3,9 +3,9 @@ package main
 import (
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/popgate/popgate/cmd/internal/config"
+	"github.com/popgate/popgate/cmd/internal/screen"
 )
 
 // newLogger writes to w: text where a person reads it, JSON where a program
@@ -20,18 +20,8 @@ func newLevelLogger(w io.Writer, c config.Log) (*slog.Logger, *slog.LevelVar) {
 	level := new(slog.LevelVar)
 	level.Set(c.Level)
 	options := &slog.HandlerOptions{Level: level}
-	if c.Format == config.LogText || c.Format == config.LogAuto && terminal(w) {
+	if c.Format == config.LogText || c.Format == config.LogAuto && screen.Terminal(w) {
 		return slog.New(slog.NewTextHandler(w, options)), level
 	}
 	return slog.New(slog.NewJSONHandler(w, options)), level
-}
-
-// terminal reports whether w is a character device, as terminals are.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

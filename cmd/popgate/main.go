@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/popgate/popgate/cmd/internal/config"
+	"github.com/popgate/popgate/cmd/internal/screen"
 )
 
 // The exit codes.
@@ -64,19 +65,22 @@ It exits with 0 when all went well, with 1 when something failed while running, 
 
 // environment is what a command may use of the world.
 type environment struct {
-	stdout, stderr io.Writer
-	flags          config.Flags // those of the configuration that were given
+	stdout   *screen.Screen
+	stderr   io.Writer
+	progress *screen.Screen // stderr, for the line of progress and for errors
+	flags    config.Flags   // those of the configuration that were given
 }
 
 // run is the program: it parses args, runs one command until it is done or ctx
 // ends, and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var cli commands
+	env := environment{stdout: screen.Of(stdout, os.Getenv), stderr: stderr, progress: screen.Of(stderr, os.Getenv)}
 	helped := false
 	parser, err := kong.New(&cli,
 		kong.Name("popgate"),
 		kong.Description(description),
-		kong.Writers(stdout, stderr),
+		kong.Writers(env.stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.Exit(func(int) { helped = true }), // called after --help, and nowhere else
 	)
@@ -88,25 +92,67 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if helped {
 		return exitOK
 	}
+	if failed := env.stdout.Err(); failed != nil { // of the help
+		return explain(env.progress, failed)
+	}
 	if err != nil {
-		fmt.Fprintf(stderr, "popgate: %v\n", err)
-		fmt.Fprintf(stderr, "Run \"popgate %s\" for what there is.\n", strings.Join(append(commandOf(err), "--help"), " "))
-		return exitUsage
+		return misused(env.progress, err)
 	}
-	env := environment{stdout: stdout, stderr: stderr, flags: given(parsed)}
+	env.flags = given(parsed)
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	if err := parsed.Run(env); err != nil {
-		return explain(stderr, err)
+	err = parsed.Run(env)
+	if err == nil {
+		err = env.stdout.Err()
 	}
-	return exitOK
+	switch {
+	case err == nil:
+		return exitOK
+	case ctx.Err() != nil && interrupted(err):
+		err = errors.New("interrupted")
+	}
+	return explain(env.progress, err)
 }
 
-// commandOf returns the command that a usage error is about, if it got so far.
-func commandOf(err error) []string {
-	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context.Selected() != nil {
-		return []string{p.Context.Selected().Name}
+// interrupted reports whether err is that of a context that ended, and nothing else
+// beside it.
+func interrupted(err error) bool {
+	for err != nil && err != context.Canceled {
+		if all, ok := err.(interface{ Unwrap() []error }); ok && len(all.Unwrap()) == 1 {
+			err = all.Unwrap()[0]
+			continue
+		}
+		err = errors.Unwrap(err)
 	}
-	return nil
+	return err != nil
+}
+
+// misused prints what is wrong with the command line.
+func misused(out *screen.Screen, err error) int {
+	p, _ := errors.AsType[*kong.ParseError](err)
+	text, node := err.Error(), p.Context.Selected()
+	if node == nil {
+		node = p.Context.Model.Node
+	}
+	if strings.HasPrefix(text, "expected one of") {
+		var names []string
+		for _, c := range node.Children {
+			names = append(names, c.Name)
+		}
+		text = "a command is missing: " + strings.Join(names, ", ")
+	}
+	if name, ok := strings.CutPrefix(text, "unexpected argument "); ok && (strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml")) {
+		text += "; a configuration file is given by --config " + name
+	}
+	if flag, _, ok := strings.Cut(text, `: expected string value but got "EOL"`); ok {
+		text = flag + " needs a value behind it"
+	}
+	if name, ok := strings.CutPrefix(text, `expected "<`); ok {
+		name, _, _ = strings.Cut(name, ">")
+		text = strings.ToUpper(name) + " is missing"
+	}
+	fmt.Fprintln(out, out.Paint(screen.Bad, "popgate:"), text)
+	fmt.Fprintf(out, "Run \"%s --help\" for what there is.\n", node.FullPath())
+	return exitUsage
 }
 
 // given collects the flags that the configuration knows.
@@ -130,20 +176,27 @@ func given(parsed *kong.Context) config.Flags {
 	return flags
 }
 
-// explain prints an error and returns its exit code.
-func explain(stderr io.Writer, err error) int {
-	if problems, ok := errors.AsType[config.Problems](err); ok {
-		if _, told := errors.AsType[reported](err); told {
-			return exitUsage
-		}
+// explain prints an error, with what to do about it, and returns its exit code.
+func explain(out *screen.Screen, err error) int {
+	problems, wrong := errors.AsType[config.Problems](err)
+	_, misused := errors.AsType[usageError](err)
+	code := exitFailed
+	if wrong || misused {
+		code = exitUsage
+	}
+	if _, told := errors.AsType[reported](err); told {
+		return code
+	}
+	name := out.Paint(screen.Bad, "popgate:")
+	if wrong {
 		for _, p := range problems {
-			fmt.Fprintln(stderr, "popgate:", p)
+			fmt.Fprintln(out, name, p)
 		}
-		return exitUsage
+		return code
 	}
-	fmt.Fprintln(stderr, "popgate:", err)
-	if _, ok := errors.AsType[usageError](err); ok {
-		return exitUsage
+	fmt.Fprintln(out, name, err)
+	if text := hint(err); text != "" {
+		fmt.Fprintln(out, name, text)
 	}
-	return exitFailed
+	return code
 }

@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -47,6 +49,12 @@ func invoke(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 func TestCommandLine(t *testing.T) {
 	good := writeConfig(t, "listen: pop3://127.0.0.1:0\nupstream: {url: imap://127.0.0.1}\n")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	taken := ln.Addr().String()
 	bad := writeConfig(t, "listen: pop3://127.0.0.1:0\nupstream: {url: imap://127.0.0.1}\ndelete: purge\n")
 	for _, tt := range []struct {
 		name   string
@@ -63,6 +71,14 @@ func TestCommandLine(t *testing.T) {
 		{"an_unknown_flag", "serve --colour red", 2, "", `Run "popgate serve --help"`},
 		{"a_flag_without_its_value", "serve --listen", 2, "", "--listen"},
 		{"an_argument_too_many", "version now", 2, "", "now"},
+		{"a_flag_at_the_end_without_its_value", "check --config", 2, "", "--config needs a value"},
+		{"a_file_without_its_flag", "check " + good, 2, "", "given by --config " + good},
+		{"an_argument_that_is_missing", "oauth login --config " + good, 2, "", `Run "popgate oauth login --help"`},
+		{"a_route_from_no_address", "route -c " + good + " --from here ann", 2, "", `"here" is no address`},
+		{"a_route_by_no_listener", "route -c " + good + " --listener here ann", 2, "", "use one of pop3://127.0.0.1:0"},
+		{"passwd_in_no_folder", "passwd --file " + good + "/none/accounts ann", 1, "", "not a directory"},
+		{"demo_on_no_address", "demo --imap here", 2, "", "use HOST:PORT"},
+		{"demo_on_no_port", "demo --imap 127.0.0.1:99999", 2, "", "0 to 65535"},
 		{"version", "version", 0, "popgate ", ""},
 		{"check_a_good_file", "check --config " + good, 0, good + ": ok\n", ""},
 		{"check_flags_alone", "check --listen pop3://127.0.0.1 --upstream imap://127.0.0.1", 0, "command line: ok\n", ""},
@@ -74,6 +90,7 @@ func TestCommandLine(t *testing.T) {
 		{"serve_a_bad_file", "serve --config " + bad, 2, "", bad + ":3: delete"},
 		{"serve_without_a_file_that_is_there", "serve --config " + bad + ".none", 2, "", "no such file"},
 		{"serve_on_an_address_that_is_not_ours", "serve --listen pop3://192.0.2.1:0 --clear-text-login anywhere --upstream imap://127.0.0.1", 1, "", "192.0.2.1"},
+		{"serve_on_an_address_that_is_taken", "serve --listen pop3://" + taken + " --upstream imap://127.0.0.1", 1, "", `"ss -ltnp" names it`},
 		{"serve_with_metrics_on_an_address_that_is_not_ours", "serve -c " + good + " --metrics 192.0.2.1:0", 1, "", "192.0.2.1"},
 		{"demo_on_other_addresses", "demo --once --listen pop3://0.0.0.0:0", 2, "", "nobody could log in"},
 		{"demo_with_tls", "demo --once --listen pop3s://127.0.0.1:0", 2, "", "needs a certificate"},
@@ -91,6 +108,21 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("popgate %s: stderr %q, want %q", tt.args, stderr, tt.stderr)
 			}
 		})
+	}
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// What cannot be printed is a failure, whatever the command.
+func TestOutputThatIsLostIsAFailure(t *testing.T) {
+	good := writeConfig(t, "listen: pop3://127.0.0.1:0\nupstream: {url: imap://127.0.0.1}\n")
+	for _, args := range []string{"version", "man", "--help", "check --reference", "check -c " + good, "route -c " + good + " ann", "demo --once", "completion bash"} {
+		var stderr bytes.Buffer
+		if code := run(t.Context(), strings.Fields(args), fullDisk{}, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "no space") {
+			t.Errorf("popgate %s: exit code %d, %s", args, code, &stderr)
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ func (s *oauthSettings) load(env environment) (config.Config, *grants, error) {
 		return cfg, nil, err
 	}
 	if !cfg.OAuth.Given() {
-		return cfg, nil, usage(s.Config, "there are no grants in the section oauth")
+		return cfg, nil, usage(s.Config, "there are no grants in the section oauth; \"popgate check --reference\" shows how they are written")
 	}
 	all, err := openGrants(cfg.OAuth, nil, newLogger(env.stderr, cfg.Log))
 	return cfg, all, err
@@ -94,12 +94,20 @@ func (c *oauthLoginCommand) Run(ctx context.Context, env environment) (err error
 		return err
 	}
 	browser := c.Browser || !hasDevice(cfg.OAuth, tokens.Name())
-	tell := func(p oauth.Prompt) { prompt(env.stdout, c.Account, p) }
+	line := env.progress.Progress("asking %s", tokens.Name())
+	defer func() { line.Stop() }()
+	tell := func(p oauth.Prompt) {
+		line.Stop()
+		prompt(env.stdout, c.Account, p)
+		line = env.progress.Progress("")
+		line.Follow(func() string { return waiting(p.Expires, time.Now()) })
+	}
 	if browser {
 		err = tokens.Browser(ctx, c.Account, c.Callback, tell)
 	} else {
 		err = tokens.Device(ctx, c.Account, tell)
 	}
+	line.Stop()
 	if err != nil {
 		return err
 	}
@@ -128,6 +136,19 @@ func prompt(out io.Writer, account string, p oauth.Prompt) {
 	}
 }
 
+// waiting says what is waited for, and how long it still can be.
+func waiting(until, now time.Time) string {
+	const what = "waiting for the consent"
+	switch left := until.Sub(now); {
+	case until.IsZero():
+		return what
+	case left < time.Minute:
+		return fmt.Sprintf("%s, %d s left", what, max(0, int(left.Seconds())))
+	default:
+		return fmt.Sprintf("%s, %d min left", what, int(left.Minutes()))
+	}
+}
+
 type oauthRemoveCommand struct {
 	oauthSettings
 	Account string `arg:"" help:"The user whose token is forgotten."`
@@ -150,7 +171,7 @@ func (c *oauthRemoveCommand) Run(ctx context.Context, env environment) (err erro
 		return err
 	}
 	if err := tokens.Remove(ctx, c.Account); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no token of %s", c.Account)
+		return fmt.Errorf("there is no token of %s; \"popgate oauth status\" lists those there are", c.Account)
 	} else if err != nil {
 		return err
 	}
@@ -165,7 +186,9 @@ type oauthStatusCommand struct {
 
 // Help is shown by --help.
 func (oauthStatusCommand) Help() string {
-	return `It asks nobody: it shows what is kept. The exit code is 1 if a person must act for any account.`
+	return `It asks nobody: it shows what is kept. The exit code is 1 if a person must act for any account.
+
+--json prints an object for each account, a line each: grant, account, state (ok, failing, app-only or unreadable), authorized, succeeded, ends, failed and failure; times are as in RFC 3339.`
 }
 
 // A tokenRow is an account in the output of status.
@@ -187,6 +210,8 @@ func (c *oauthStatusCommand) Run(_ context.Context, env environment) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, all.close()) }()
+	line := env.progress.Progress("reading the tokens")
+	defer line.Stop()
 	var rows []tokenRow
 	failing := 0
 	for _, g := range all.list {
@@ -201,13 +226,14 @@ func (c *oauthStatusCommand) Run(_ context.Context, env environment) (err error)
 			}
 		}
 	}
+	line.Stop()
 	if c.JSON {
 		err = writeRowsJSON(env.stdout, rows)
 	} else {
 		err = writeRows(env.stdout, rows, time.Now())
 	}
 	if err == nil && failing > 0 {
-		err = fmt.Errorf("for %d of %d accounts a person must act", failing, len(rows))
+		err = fmt.Errorf("for %d of %d accounts a person must act: most are cured by \"popgate oauth login\"", failing, len(rows))
 	}
 	return err
 }

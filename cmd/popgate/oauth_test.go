@@ -144,7 +144,7 @@ func TestOAuthCommandLine(t *testing.T) {
 		code       int
 	}{
 		{"oauth login", "--config", 2},
-		{"oauth login -c " + file, "<account>", 2},
+		{"oauth login -c " + file, "ACCOUNT is missing", 2},
 		{"oauth login -c " + plain + " a", "no grants in the section oauth", 2},
 		{"oauth login -c " + file + " --grant none a", "use one of test", 2},
 		{"oauth login -c " + file + " --browser --callback 0.0.0.0:0 a", "no loopback address", 1},
@@ -189,5 +189,19 @@ func TestServeKeepsTokens(t *testing.T) {
 	s.stop()
 	if code := s.code(t); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+func TestTheTimeThatIsLeft(t *testing.T) {
+	now := time.Now()
+	for left, want := range map[time.Duration]string{
+		15 * time.Minute: ", 15 min left", 90 * time.Second: ", 1 min left", 20 * time.Second: ", 20 s left", -time.Second: ", 0 s left",
+	} {
+		if got := waiting(now.Add(left), now); got != "waiting for the consent"+want {
+			t.Errorf("%v: %q", left, got)
+		}
+	}
+	if got := waiting(time.Time{}, now); got != "waiting for the consent" {
+		t.Errorf("unknown: %q", got)
 	}
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/term"
@@ -43,10 +46,13 @@ Examples:
 }
 
 // Run asks for what is to be asked for, and changes the file.
-func (c *passwdCommand) Run(env environment) error {
+func (c *passwdCommand) Run(ctx context.Context, env environment) error {
 	change := accounts.Change{Delete: c.Delete, External: c.External, UpstreamUser: c.UpstreamUser, Mailbox: c.Mailbox}
 	nothing := !c.Shared && !c.UpstreamPassword && c.External == nil && c.UpstreamUser == nil && c.Mailbox == nil
-	ask := newAsker(env)
+	if err := changeable(c.File); err != nil {
+		return err
+	}
+	ask := newAsker(ctx, env)
 	for _, s := range []struct {
 		wanted bool
 		empty  bool // accepted
@@ -60,25 +66,45 @@ func (c *passwdCommand) Run(env environment) error {
 		if !s.wanted || c.Delete {
 			continue
 		}
-		text, err := ask.secret(s.what + " of " + c.User)
+		text, err := ask.twice(s.what + " of " + c.User)
 		if err != nil {
 			return err
 		}
 		if text == "" && !s.empty {
-			return errors.New("an empty password is none")
+			return errors.New("an empty password is none; nothing was changed")
 		}
 		secret := upstream.NewSecret(text)
 		*s.to = &secret
 	}
-	if err := accounts.Edit(c.File, c.User, change); err != nil {
+	err := accounts.Edit(c.File, c.User, change)
+	if errors.Is(err, accounts.ErrNoAccount) {
+		return fmt.Errorf("%s: %w; \"cut -d: -f1 %[1]s\" lists those there are", c.File, err)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
 	done := "is written"
 	if c.Delete {
 		done = "is taken out"
 	}
-	_, err := fmt.Fprintf(env.stdout, "%s: %s %s\n", c.File, c.User, done)
+	_, err = fmt.Fprintf(env.stdout, "%s: %s %s\n", c.File, c.User, done)
 	return err
+}
+
+// changeable looks, before anybody is asked for a secret, whether the file can be
+// changed or made.
+func changeable(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err = os.Stat(filepath.Dir(file)); err != nil {
+			err = fmt.Errorf("%w; make the folder first", err)
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // maxAnswer bounds a line that is read from standard input, in octets.
@@ -86,44 +112,87 @@ const maxAnswer = 1 << 10
 
 // An asker gets secrets from the user.
 type asker struct {
+	ctx   context.Context // its end is Ctrl-C
 	out   io.Writer
 	lines *bufio.Reader // nil: there is a terminal
-	hide  func() ([]byte, error)
+
+	// Of the terminal: read a line that it does not show, and show lines again.
+	hide func() ([]byte, error)
+	show func() error
 }
 
-func newAsker(env environment) *asker {
-	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
-		return &asker{out: env.stderr, hide: func() ([]byte, error) { return term.ReadPassword(fd) }}
+func newAsker(ctx context.Context, env environment) *asker {
+	fd := int(os.Stdin.Fd())
+	if before, err := term.GetState(fd); err == nil {
+		return &asker{ctx: ctx, out: env.stderr,
+			hide: func() ([]byte, error) { return term.ReadPassword(fd) },
+			show: func() error { return term.Restore(fd, before) },
+		}
 	}
-	return &asker{lines: bufio.NewReaderSize(os.Stdin, maxAnswer)}
+	return &asker{ctx: ctx, lines: bufio.NewReaderSize(os.Stdin, maxAnswer)}
 }
 
-// secret reads one secret: on a terminal twice.
-func (a *asker) secret(what string) (string, error) {
-	if a.lines != nil {
-		line, err := a.lines.ReadSlice('\n')
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			return "", fmt.Errorf("%s: a line of more than %d octets", what, maxAnswer)
-		case errors.Is(err, io.EOF) && len(line) == 0:
-			return "", fmt.Errorf("%s: nothing was left on standard input", what)
-		case err != nil && !errors.Is(err, io.EOF):
-			return "", err
+// twice reads one secret that is new: a terminal is asked twice.
+func (a *asker) twice(what string) (string, error) {
+	first, err := a.once(what)
+	if err != nil || a.lines != nil {
+		return first, err
+	}
+	second, err := a.once("Once more")
+	if err == nil && first != second {
+		err = errors.New("the two are not the same; nothing was changed: try again")
+	}
+	return first, err
+}
+
+// once reads one secret. When ctx ends the terminal is as it was before; the read
+// that is left behind ends with the process.
+func (a *asker) once(what string) (string, error) {
+	read, undo := a.line, func() error { return nil }
+	if a.lines == nil {
+		read, undo = a.hidden, a.show
+		fmt.Fprint(a.out, what+": ")
+		defer fmt.Fprintln(a.out)
+	}
+	type answer struct {
+		text string
+		err  error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		text, err := read()
+		got <- answer{text, err}
+	}()
+	select {
+	case a := <-got:
+		if a.err != nil {
+			a.err = fmt.Errorf("%s: %w", what, a.err)
 		}
-		return strings.TrimRight(string(line), "\r\n"), nil
+		return a.text, a.err
+	case <-a.ctx.Done():
+		return "", errors.Join(a.ctx.Err(), undo())
 	}
-	var answers [2]string
-	for i, prompt := range []string{what + ": ", "Once more: "} {
-		fmt.Fprint(a.out, prompt)
-		text, err := a.hide()
-		fmt.Fprintln(a.out)
-		if err != nil {
-			return "", err
-		}
-		answers[i] = string(text)
+}
+
+// line reads a line of standard input.
+func (a *asker) line() (string, error) {
+	line, err := a.lines.ReadSlice('\n')
+	switch {
+	case errors.Is(err, bufio.ErrBufferFull):
+		return "", fmt.Errorf("a line of more than %d octets", maxAnswer)
+	case errors.Is(err, io.EOF) && len(line) == 0:
+		return "", usageError{errors.New("nothing was left on standard input; give it a line there, or run this on a terminal")}
+	case err != nil && !errors.Is(err, io.EOF):
+		return "", err
 	}
-	if answers[0] != answers[1] {
-		return "", errors.New("the two are not the same; nothing was changed")
+	return strings.TrimRight(string(line), "\r\n"), nil
+}
+
+// hidden reads a line that the terminal does not show.
+func (a *asker) hidden() (string, error) {
+	text, err := a.hide()
+	if errors.Is(err, io.EOF) {
+		err = errors.New("nothing was entered; nothing was changed")
 	}
-	return answers[0], nil
+	return string(text), err
 }

@@ -173,7 +173,7 @@ func (s *stores) close() (err error) {
 // the inside: the throttle, the limits of an account, the lock, the limits of a
 // mailbox.
 func wrapped(cfg config.Config, routes *route.Store, between wrap.Between, m *metrics.Metrics) upstream.Store {
-	store := wrap.Limit(routes, wrap.LimitOptions{Messages: cfg.Limits.MailboxMessages, Octets: cfg.Limits.MailboxOctets})
+	store := limited(cfg, routes)
 	if cfg.Lock.Enabled {
 		wait := cfg.Lock.Wait
 		if wait == 0 {
@@ -193,6 +193,11 @@ func wrapped(cfg config.Config, routes *route.Store, between wrap.Between, m *me
 		store = wrap.Throttle(store, o)
 	}
 	return wrap.Observe(store, stopped(m))
+}
+
+// limited puts the limits of a mailbox around a store.
+func limited(cfg config.Config, s upstream.Store) upstream.Store {
+	return wrap.Limit(s, wrap.LimitOptions{Messages: cfg.Limits.MailboxMessages, Octets: cfg.Limits.MailboxOctets})
 }
 
 // upstreamConfig is the TLS of the connection to the mail service.

@@ -16,6 +16,11 @@ type versionCommand struct {
 	JSON bool `name:"json" help:"Print it as JSON, for scripts."`
 }
 
+// Help is shown by --help.
+func (versionCommand) Help() string {
+	return `--json prints one object: version, revision, go and platform.`
+}
+
 // Run prints one line, or an object.
 func (c versionCommand) Run(env environment) error {
 	b := readBuild()

@@ -5,6 +5,9 @@
 //	go run ./cmd/prove -full      # full: hours
 //	go run ./cmd/prove -row M1,M2 # some rows
 //
+// On a terminal a line on standard error tells which row is measured, since when,
+// and which of its tests runs. Into a pipe each row goes when it is measured.
+//
 // It exits with 1 if a test failed or measured nothing. A figure that was measured
 // and is not reached is listed as that; with -strict it is a failure too.
 package main
@@ -26,6 +29,7 @@ import (
 	"time"
 
 	"github.com/popgate/popgate/cmd/internal/proof"
+	"github.com/popgate/popgate/cmd/internal/screen"
 )
 
 func main() {
@@ -40,7 +44,8 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	counts, err := run(ctx, level, *only, *verbose, os.Stdout)
+	p := prover{level: level, verbose: *verbose, out: os.Stdout, stderr: screen.Of(os.Stderr, os.Getenv)}
+	counts, err := p.run(ctx, *only)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "prove:", err)
 	}
@@ -65,7 +70,17 @@ type outcome struct {
 	took    time.Duration
 }
 
-func run(ctx context.Context, level, only string, verbose bool, w io.Writer) (map[verdict]int, error) {
+// A prover measures rows at one level.
+type prover struct {
+	level   string
+	verbose bool
+	out     io.Writer      // for the table
+	stderr  *screen.Screen // for what goes on meanwhile
+}
+
+// run measures the rows whose names are in only, with commas between them; all if
+// it is empty.
+func (p prover) run(ctx context.Context, only string) (map[verdict]int, error) {
 	dir, err := os.MkdirTemp("", "prove")
 	if err != nil {
 		return nil, err
@@ -80,36 +95,42 @@ func run(ctx context.Context, level, only string, verbose bool, w io.Writer) (ma
 		}
 	}
 	counts := map[verdict]int{}
-	fmt.Fprintf(w, "popgate's guarantees, measured %s (%s)\n\n", time.Now().Format("2006-01-02"), level)
-	for _, r := range chosen {
-		fmt.Fprintf(os.Stderr, "%s ...\n", r.id)
-		o := measure(ctx, r, level, filepath.Join(dir, r.id), verbose)
+	fmt.Fprintf(p.out, "popgate's guarantees, measured %s (%s)\n\n", time.Now().Format("2006-01-02"), p.level)
+	for i, r := range chosen {
+		o := p.measure(ctx, r, fmt.Sprintf("%s (%d of %d)", r.id, i+1, len(chosen)), filepath.Join(dir, r.id))
 		if ctx.Err() != nil {
 			return counts, context.Cause(ctx)
 		}
-		counts[print(w, r, level, o)]++
+		counts[p.print(r, o)]++
 	}
-	fmt.Fprintf(w, "\n%d rows: %d reached, %d not reached, %d failed\n", len(chosen), counts[reached], counts[notReached], counts[failed])
+	fmt.Fprintf(p.out, "\n%d rows: %d reached, %d not reached, %d failed\n", len(chosen), counts[reached], counts[notReached], counts[failed])
 	return counts, nil
 }
 
-// measure runs what stands behind a row.
-func measure(ctx context.Context, r row, level, out string, verbose bool) outcome {
+// measure runs what stands behind a row. title is what the line of progress begins
+// with.
+func (p prover) measure(ctx context.Context, r row, title, out string) outcome {
 	var o outcome
 	start := time.Now()
+	line := p.stderr.Progress("%s: building the tests", title)
+	defer line.Stop()
 	cmd := exec.CommandContext(ctx, r.command[0], r.command[1:]...)
-	cmd.Env = append(os.Environ(), proof.EnvLevel+"="+level, proof.EnvOut+"="+out)
+	cmd.Env = append(os.Environ(), proof.EnvLevel+"="+p.level, proof.EnvOut+"="+out)
 	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if verbose {
-		cmd.Stdout = io.MultiWriter(&log, os.Stderr)
-		cmd.Stderr = cmd.Stdout
+	said := io.Writer(&log)
+	if p.verbose {
+		line.Stop()
+		said = io.MultiWriter(&log, p.stderr)
 	}
+	heard := &testLog{out: said, test: func(name string) { line.Set("%s: %s", title, name) }}
+	cmd.Stdout, cmd.Stderr = heard, heard
 	err := cmd.Run()
+	line.Stop()
+	heard.flush()
 	o.took = time.Since(start)
 	o.failed = err != nil
-	if err != nil && !verbose {
-		fmt.Fprintf(os.Stderr, "%s: %v\n%s\n", strings.Join(r.command, " "), err, tail(log.Bytes(), 60))
+	if err != nil && !p.verbose {
+		fmt.Fprintf(p.stderr, "%s: %v\n%s\n", strings.Join(r.command, " "), err, tail(log.Bytes(), 60))
 	}
 	f, err := os.Open(out)
 	if err != nil {
@@ -126,7 +147,7 @@ func measure(ctx context.Context, r row, level, out string, verbose bool) outcom
 }
 
 // print writes a row of the table and returns its verdict.
-func print(w io.Writer, r row, level string, o outcome) verdict {
+func (p prover) print(r row, o outcome) verdict {
 	v := reached
 	var texts []string
 	for _, f := range o.figures {
@@ -139,12 +160,47 @@ func print(w io.Writer, r row, level string, o outcome) verdict {
 		v = failed
 	}
 	columns := map[string]string{"quick": "not run", "full": "not run (go run ./cmd/prove -full -row " + r.id + ")"}
-	columns[level] = fmt.Sprintf("%s: %s (%v)", v, strings.Join(texts, "; "), o.took.Round(time.Second))
-	fmt.Fprintf(w, "%-4s %s\n     quick: %s\n     full:  %s\n", r.id, r.goal, columns["quick"], columns["full"])
+	columns[p.level] = fmt.Sprintf("%s: %s (%v)", v, strings.Join(texts, "; "), o.took.Round(time.Second))
+	fmt.Fprintf(p.out, "%-4s %s\n     quick: %s\n     full:  %s\n", r.id, r.goal, columns["quick"], columns["full"])
 	return v
 }
 
 func tail(b []byte, lines int) []byte {
 	all := bytes.Split(bytes.TrimRight(b, "\n"), []byte("\n"))
 	return bytes.Join(all[max(0, len(all)-lines):], []byte("\n"))
+}
+
+// A testLog passes on what go test -v prints, but for the lines that say which test
+// runs: those it hears.
+type testLog struct {
+	out  io.Writer
+	test func(name string)
+	rest []byte // of a line that has no end yet
+}
+
+func (l *testLog) Write(p []byte) (int, error) {
+	l.rest = append(l.rest, p...)
+	for {
+		line, rest, ok := bytes.Cut(l.rest, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		l.rest = rest
+		if f := strings.Fields(string(line)); len(f) == 3 && f[0] == "===" {
+			if f[1] == "RUN" || f[1] == "CONT" {
+				l.test(f[2])
+			}
+			continue
+		}
+		if _, err := fmt.Fprintf(l.out, "%s\n", line); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// flush passes on what is left at the end.
+func (l *testLog) flush() {
+	if len(l.rest) > 0 {
+		_, _ = l.out.Write(l.rest) // what cannot be shown has nobody to read it
+	}
 }

@@ -9,7 +9,7 @@ type row struct {
 // rows is the table. The goals are those of the full level.
 func rows() []row {
 	test := func(id, pattern, goal string) row {
-		return row{id, goal, []string{"go", "test", "-count=1", "-timeout=24h", "-run", "^(" + pattern + ")$", "./cmd/internal/proof"}}
+		return row{id, goal, []string{"go", "test", "-v", "-count=1", "-timeout=24h", "-run", "^(" + pattern + ")$", "./cmd/internal/proof"}}
 	}
 	return []row{
 		test("M1", "TestUpstreamCutMatrix|TestJMAPCutMatrix", "upstream cut at every octet of a session of 40 commands, both directions, FIN, RST and stall, with UIDPLUS, without, with MOVE, and over JMAP: 0 wrong terminators, unmarked deletions, false +OK, panics, leaks; each run ends within 60 s simulated; over 200,000 runs under 10 min"),

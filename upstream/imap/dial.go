@@ -91,7 +91,7 @@ func (s *Store) dialOne(ctx context.Context, addr netip.Addr, creds upstream.Cre
 	conn := base
 	if s.o.Security == ImplicitTLS {
 		conn = tls.Client(base, s.o.TLS)
-		if err := conn.(*tls.Conn).HandshakeContext(ctx); err != nil {
+		if err := imapguard.Handshake(ctx, conn.(*tls.Conn)); err != nil {
 			return nil, err
 		}
 	}

@@ -95,7 +95,7 @@ func (s *Store) sendable(c upstream.Credentials) bool {
 // under way.
 type account struct {
 	client *client
-	opened bool
+	drop   *maildrop // nil until it is open
 	life   context.Context
 	end    context.CancelFunc
 }
@@ -110,7 +110,7 @@ func (a *account) Terms() upstream.Terms { return upstream.Terms{} }
 
 // Open finds the mailbox and lists it.
 func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {
-	if a.life.Err() != nil || a.opened {
+	if a.life.Err() != nil || a.drop != nil {
 		return nil, failf(upstream.Internal, "open", "the account is closed or its maildrop open already")
 	}
 	drop := &maildrop{client: a.client, life: a.life}
@@ -120,7 +120,7 @@ func (a *account) Open(ctx context.Context) (upstream.Maildrop, error) {
 		return nil, err
 	}
 	drop.ahead = newAhead(drop)
-	a.opened = true
+	a.drop = drop
 	return drop, nil
 }
 

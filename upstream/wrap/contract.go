@@ -58,6 +58,8 @@ func (a *contractAccount) Key() string { return a.inner.Key() }
 
 func (a *contractAccount) Terms() upstream.Terms { return a.inner.Terms() }
 
+func (a *contractAccount) Unwrap() upstream.Account { return a.inner }
+
 func (a *contractAccount) Close() error { return checkError("close", a.inner.Close()) }
 
 func (a *contractAccount) Open(ctx context.Context) (upstream.Maildrop, error) {

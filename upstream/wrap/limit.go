@@ -37,6 +37,8 @@ type limitAccount struct {
 	options LimitOptions
 }
 
+func (a *limitAccount) Unwrap() upstream.Account { return a.Account }
+
 func (a *limitAccount) Open(ctx context.Context) (upstream.Maildrop, error) {
 	m, err := a.Account.Open(ctx)
 	if err != nil {

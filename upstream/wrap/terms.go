@@ -28,3 +28,5 @@ type termsAccount struct {
 }
 
 func (a *termsAccount) Terms() upstream.Terms { return a.terms }
+
+func (a *termsAccount) Unwrap() upstream.Account { return a.Account }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"net/http/httptrace"
 	"slices"
 	"strings"
 )
@@ -49,7 +50,7 @@ func (c *Conn) StartTLS(ctx context.Context, config *tls.Config) error {
 		return violation("octets in clear text behind the reply to STARTTLS")
 	}
 	conn := tls.Client(c.base, config)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	if err := Handshake(ctx, conn); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -57,6 +58,21 @@ func (c *Conn) StartTLS(ctx context.Context, config *tls.Config) error {
 	c.mu.Unlock()
 	c.br.Reset(&timedReader{c: c})
 	return nil
+}
+
+// Handshake makes conn secure. It tells the hooks of net/http/httptrace in ctx of
+// it, as net/http does and net.Dialer does of the steps before: who wants to see a
+// connection being made sees all of it.
+func Handshake(ctx context.Context, conn *tls.Conn) error {
+	hooks := httptrace.ContextClientTrace(ctx)
+	if hooks != nil && hooks.TLSHandshakeStart != nil {
+		hooks.TLSHandshakeStart()
+	}
+	err := conn.HandshakeContext(ctx)
+	if hooks != nil && hooks.TLSHandshakeDone != nil {
+		hooks.TLSHandshakeDone(conn.ConnectionState(), err)
+	}
+	return err
 }
 
 // Handover ends the dialogue: from now on Read serves go-imap's client, which
