@@ -13,7 +13,8 @@
 //   - Tokens are sealed with AES-256-GCM. The names of the account and of its grant
 //     go into the seal: a record that was copied to another name does not open.
 //   - What cannot be opened or read is an error and stays as it is.
-//   - Files are 0600 and the folder is 0700; anything wider is refused.
+//   - Files are 0600 and the folder is 0700; anything wider is refused. What root makes
+//     belongs to the owner of the folder, which is the gateway.
 //   - A record changes only under its [Lock], which holds among processes too.
 //
 // Limits: a file has at most 64 KiB, which also bounds its tokens; a folder has at

@@ -29,6 +29,7 @@ const (
 // for use by several processes.
 type Folder struct {
 	path string
+	info fs.FileInfo
 	seal sealer
 	at   func(step string) // nil; tests stop the world here
 }
@@ -40,7 +41,7 @@ func Open(path string, key upstream.Secret) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := makeFolder(path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("the token folder cannot be made: %w", err)
 	}
 	info, err := os.Stat(path)
@@ -53,7 +54,36 @@ func Open(path string, key upstream.Secret) (*Folder, error) {
 	if err := private(info, "chmod 700"); err != nil {
 		return nil, fmt.Errorf("the token folder %s %w", path, err)
 	}
-	return &Folder{path: path, seal: s}, nil
+	return &Folder{path: path, info: info, seal: s}, nil
+}
+
+// makeFolder makes a folder for the owner of the one that it lies in.
+func makeFolder(path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	in, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(give(dir, in), dir.Close())
+}
+
+// create opens a file of the folder, or makes it.
+func (f *Folder) create(path string, flags int) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|nofollow|flags, 0o600)
+	if err == nil {
+		err = give(file, f.info)
+	}
+	if err != nil {
+		_ = file.Close() // nil has none
+		return nil, fmt.Errorf("the token folder cannot be written: %w", err)
+	}
+	return file, nil
 }
 
 // private refuses what others can read or write.

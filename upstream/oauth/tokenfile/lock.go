@@ -29,8 +29,8 @@ func (f *Folder) Lock(ctx context.Context, n Name) (*Lock, error) {
 	}
 	l := &Lock{folder: f, name: n, path: f.file(n)}
 	var err error
-	if l.held, err = os.OpenFile(l.path+locking, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return nil, fmt.Errorf("the token folder cannot be written: %w", err)
+	if l.held, err = f.create(l.path+locking, 0); err != nil {
+		return nil, err
 	}
 	for {
 		free, err := tryLock(l.held)
@@ -60,9 +60,9 @@ func (l *Lock) Prepare() error {
 	if l.next != nil {
 		return nil
 	}
-	next, err := os.OpenFile(l.path+building, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	next, err := l.folder.create(l.path+building, os.O_TRUNC)
 	if err != nil {
-		return fmt.Errorf("the token folder cannot be written: %w", err)
+		return err
 	}
 	l.next = next
 	l.step("made")

@@ -173,6 +173,65 @@ func TestWhatOthersCanReadIsRefused(t *testing.T) {
 }
 
 // What does not open stays as it is.
+// Whoever gets the consent, the gateway reads the token.
+func TestWhatRootWritesBelongsToTheOwnerOfTheFolder(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	const user, group = 12345, 23456
+	above := t.TempDir()
+	if err := os.Chown(above, user, group); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(above, "tokens")
+	l, err := open(t, path, key).Lock(t.Context(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.Write(first), l.Unlock()); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(path, "*"))
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%q, %v, want a record and its lock", files, err)
+	}
+	for _, file := range append(files, path) {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st := info.Sys().(*syscall.Stat_t); st.Uid != user || st.Gid != group {
+			t.Errorf("%s belongs to %d:%d", file, st.Uid, st.Gid)
+		}
+	}
+}
+
+// Root writes where the gateway may have put a link.
+func TestALinkIsNotFollowed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	f := open(t, path, key)
+	l, err := f.Lock(t.Context(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Unlock()
+	locks, err := filepath.Glob(filepath.Join(path, "*.lock"))
+	if err != nil || len(locks) != 1 {
+		t.Fatal(locks, err)
+	}
+	victim := filepath.Join(t.TempDir(), "victim")
+	err = errors.Join(os.WriteFile(victim, []byte("whole"), 0o600), os.Symlink(victim, strings.TrimSuffix(locks[0], ".lock")+".new"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Write(first); err == nil {
+		t.Error("a link was followed")
+	}
+	if text, err := os.ReadFile(victim); err != nil || string(text) != "whole" {
+		t.Errorf("the file that was linked has %q, %v", text, err)
+	}
+}
+
 func TestWhatDoesNotOpenIsAnErrorAndStays(t *testing.T) {
 	f, path := newFolder(t)
 	write(t, f, alice, first)
