@@ -97,8 +97,11 @@ func store() []Mutant {
 			"id.box, id.owner())", "id.box, strings.ToLower(id.owner()))"),
 		one("what_is_still_there_is_forgotten", "a known list lacks nothing that is there", "update.go",
 			"u.drop.forget(u.marked, there)", "u.drop.forget(u.marked, there[:0])"),
-		{"a_damaged_list_is_read", "what is read from a file is what was written", "./upstream/imap/listcache", []Edit{
-			{dir + "listcache/format.go", "checksum(k, b[:at]) != [sha256.Size]byte(b[at:])", "checksum(k, b[:at]) == checksum(k, nil)"},
+		{"a_damaged_entry_is_read", "what is read from a file is what was written", "./upstream/imap/boltfile", []Edit{
+			{dir + "boltfile/entry.go", "checksum(key, b[:at]) != [sha256.Size]byte(b[at:])", "checksum(key, b[:at]) == checksum(key, nil)"},
+		}},
+		{"a_damaged_file_ends_the_process", "no damage of a file ends the process", "./upstream/imap/boltfile", []Edit{
+			{dir + "boltfile/boltfile.go", "if v := recover(); v != nil {", "if v := any(nil); v != nil {"},
 		}},
 	}
 }

@@ -1,5 +1,7 @@
 package ledger
 
+import "github.com/popgate/popgate/upstream/imap/boltfile"
+
 // The form of entries, and what a set becomes.
 
 func Encode(maildrop string, uidValidity uint32, s Set) []byte {
@@ -13,6 +15,5 @@ func Decode(b []byte, maildrop string) (uidValidity uint32, s Set, ok bool) {
 
 // Seal puts a right checksum behind b.
 func Seal(maildrop string, b []byte) []byte {
-	sum := checksum(keyOf(maildrop), b)
-	return append(b[:len(b):len(b)], sum[:]...)
+	return boltfile.Seal(b[:len(b):len(b)], 0, keyOf(maildrop))
 }

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
+
+	"github.com/popgate/popgate/upstream/imap/boltfile"
 )
 
 // The form of an entry. It is a file format: an entry of another version is an
@@ -37,54 +39,30 @@ func (e entry) encode(k key) []byte {
 		b = binary.AppendUvarint(b, uint64(r.Last-r.First))
 		last = r.Last
 	}
-	sum := checksum(k, b)
-	return append(b, sum[:]...)
-}
-
-func checksum(k key, b []byte) [sha256.Size]byte {
-	h := sha256.New()
-	h.Write(k[:])
-	h.Write(b)
-	return [sha256.Size]byte(h.Sum(nil))
+	return boltfile.Seal(b, 0, k)
 }
 
 // decode reads what encode wrote under the same key. It takes memory in
 // proportion to b.
 func decode(b []byte, k key) (e entry, ok bool) {
-	at := len(b) - sha256.Size
-	if at < 1 || b[0] != version || checksum(k, b[:at]) != [sha256.Size]byte(b[at:]) {
+	r, ok := boltfile.Unseal(b, k, version)
+	if !ok {
 		return e, false
 	}
-	r := reader{b: b[1:at]}
-	e.uidValidity = uint32(r.number(math.MaxUint32))
-	n := r.number(uint64(len(r.b)) / 2) // two octets a range or more
-	if r.bad {
+	e.uidValidity = uint32(r.Next(math.MaxUint32))
+	n := r.Next(uint64(len(r.Left)) / 2) // two octets a range or more
+	if r.Bad {
 		return entry{}, false
 	}
 	e.shown = make(Set, n)
 	last := uint32(0)
 	for i := range e.shown {
-		first := last + uint32(r.number(uint64(math.MaxUint32-last)))
-		last = first + uint32(r.number(uint64(math.MaxUint32-first)))
+		first := last + uint32(r.Next(uint64(math.MaxUint32-last)))
+		last = first + uint32(r.Next(uint64(math.MaxUint32-first)))
 		e.shown[i] = Range{first, last}
 	}
-	if r.bad || len(r.b) > 0 || !e.shown.valid() {
+	if !r.End() || !e.shown.valid() {
 		return entry{}, false
 	}
 	return e, true
-}
-
-// reader reads numbers until one is bad.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) number(max uint64) uint64 {
-	v, n := binary.Uvarint(r.b)
-	if r.bad = r.bad || n <= 0 || v > max; r.bad {
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
 }

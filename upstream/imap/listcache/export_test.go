@@ -3,6 +3,8 @@ package listcache
 import (
 	"fmt"
 	"log/slog"
+
+	"github.com/popgate/popgate/upstream/imap/boltfile"
 )
 
 // Encode, Decode and Seal are the form of entries.
@@ -12,8 +14,7 @@ func Decode(b []byte, k Key) *List { return decode(b, k) }
 
 // Seal puts a right checksum behind b.
 func Seal(k Key, b []byte) []byte {
-	sum := checksum(k, b)
-	return append(b[:len(b):len(b)], sum[:]...)
+	return boltfile.Seal(b[:len(b):len(b)], 0, k)
 }
 
 // Waiting lets n changes come to a file that nobody writes, and tells how many
