@@ -116,10 +116,10 @@ func (c *checkCommand) try(ctx context.Context, env environment, cfg config.Conf
 		}
 	}
 	if failed > 0 {
-		err = fmt.Errorf("%d of %d mail servers cannot be used: see its steps", failed, len(cfg.Upstreams))
+		err = fmt.Errorf("%d of %d mail servers cannot be used: the step that failed says why", failed, len(cfg.Upstreams))
 	}
 	if c.User != "" && t.login(ctx, login) != nil {
-		err = errors.Join(err, fmt.Errorf("the login of %s failed: see its steps", c.User))
+		err = errors.Join(err, fmt.Errorf("the login of %s failed: the step that failed says why", c.User))
 	}
 	if ctx.Err() != nil {
 		err = ctx.Err()

@@ -189,7 +189,7 @@ func own(err error) error {
 	case errors.Is(err, boltfile.ErrInUse):
 		return ErrBusy
 	case errors.Is(err, boltfile.ErrDamaged):
-		return ErrDamaged
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case errors.Is(err, boltfile.ErrFull):
 		return ErrFull
 	}

@@ -74,6 +74,7 @@ func New(o Options) (*Cache, error) {
 		var ctx context.Context
 		ctx, c.stop = context.WithCancel(context.Background()) // until Close
 		c.later.Go(func() { c.await(ctx, o) })
+		return c, nil
 	case err != nil:
 		return nil, err
 	}
