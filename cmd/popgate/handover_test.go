@@ -122,12 +122,11 @@ func TestANewProcessTakesOver(t *testing.T) {
 	old.do("DELE 2", "+OK")
 	old.do("QUIT", "+OK")
 	half.do("QUIT", "+OK")
-	await(t, s.log, "popgate has ended")
+	// The new process has its files a moment before or after the old one's last line.
+	awaitEach(t, s.log, "popgate has ended", "cache file is free and in use", "ledger is free and in use")
 	if err := s.first.Wait(); err != nil {
 		t.Errorf("the old process ended with %v", err)
 	}
-	await(t, s.log, "is free and in use") // the cache file and the ledger
-	await(t, s.log, "is free and in use")
 	held.do("USER alice", "+OK")
 	held.do("PASS "+canary, "+OK")
 	held.do("STAT", "+OK 1 ")
@@ -136,8 +135,7 @@ func TestANewProcessTakesOver(t *testing.T) {
 		t.Errorf("process %d took over from itself", again)
 	}
 	held.do("QUIT", "+OK")
-	await(t, s.log, "is free and in use")
-	await(t, s.log, "is free and in use")
+	awaitEach(t, s.log, "cache file is free and in use", "ledger is free and in use")
 	last := connect(t, s.address)
 	last.login()
 	last.do("STAT", "+OK 1 ")

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,12 +41,21 @@ func program(t *testing.T, args ...string) (p *exec.Cmd, address string, log *bu
 // await reads the log up to the line that says text.
 func await(t *testing.T, log *bufio.Scanner, text string) string {
 	t.Helper()
+	return awaitEach(t, log, text)
+}
+
+// awaitEach reads the log until each of texts was there once, in whatever order:
+// what two processes say has none. It returns the last line read.
+func awaitEach(t *testing.T, log *bufio.Scanner, texts ...string) string {
+	t.Helper()
 	for log.Scan() {
-		if strings.Contains(log.Text(), text) {
-			return log.Text()
+		if i := slices.IndexFunc(texts, func(text string) bool { return strings.Contains(log.Text(), text) }); i >= 0 {
+			if texts = slices.Delete(texts, i, i+1); len(texts) == 0 {
+				return log.Text()
+			}
 		}
 	}
-	t.Fatalf("the log ends without %q", text)
+	t.Fatalf("the log ends without %q", texts)
 	return ""
 }
 
