@@ -127,7 +127,10 @@ func (s *site) wrongPassword(t *testing.T, user string) {
 // to the first two: by a password, and by a digest of the shared secret.
 func (s *site) localAccounts(t *testing.T, blocks []string) {
 	const shared = "tanstaaf"
-	s.shell(t, blocks[1], strings.Join([]string{localPass, s.pass, shared, s.pass, ""}, "\n"))
+	answers := []string{localPass + "\n" + s.pass + "\n", shared + "\n" + s.pass + "\n", ""}
+	for i, line := range strings.Split(strings.TrimSpace(blocks[1]), "\n") {
+		s.shell(t, line, answers[i])
+	}
 	made, err := os.ReadFile(filepath.Join(s.dir, "accounts"))
 	if err != nil {
 		t.Fatal(err)
