@@ -93,8 +93,9 @@ func (c *trouble) names(r row) {
 	c.Helper()
 	for _, column := range []string{r.symptom, r.look, r.cure} {
 		for _, m := range regexp.MustCompile("`([^`]+)`|\"([^\"`]+)\"").FindAllStringSubmatch(column, -1) {
-			words := regexp.MustCompile(`[a-z][a-zA-Z_/-]*[a-z]`).FindAllString(m[1], -1)
-			if len(words) == 0 { // quoted, or in capitals
+			words := regexp.MustCompile(`\w[\w/-]*`).FindAllString(m[1], -1)
+			words = slices.DeleteFunc(words, func(w string) bool { return w == strings.ToUpper(w) }) // FILE
+			if len(words) == 0 { // a code, or quoted
 				words = []string{strings.Trim(m[0], "`\"")}
 			}
 			if !slices.ContainsFunc(c.found, func(text string) bool {
