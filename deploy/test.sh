@@ -77,7 +77,7 @@ trap 'exit 143' TERM
 
 install_packages "${packages[@]}"
 
-unpack_packages cyrus-imapd courier-imap
+unpack_packages cyrus-imapd cyrus-pop3d courier-imap
 
 # --- what needs no servers ------------------------------------------------------
 
