@@ -104,7 +104,7 @@ func TestConfigurationsInTheDocumentsAreRight(t *testing.T) {
 // read and not run. Those of the pages are run by deploy/realtest.
 func TestCommandsInTheDocumentsAreRight(t *testing.T) {
 	_, blocks := documents(t)
-	others := []string{"curl", "fetchmail", "go", "./deploy/test.sh", "./deploy/package.sh", "source", "man", "systemctl", "apt", "dpkg", "kubectl", "helm", "docker", "sudo"}
+	others := []string{"curl", "cmp", "fetchmail", "go", "./deploy/test.sh", "./deploy/package.sh", "source", "man", "systemctl", "apt", "dpkg", "kubectl", "helm", "docker", "sudo"}
 	for _, b := range blocks {
 		if b.language != "" && b.language != "sh" {
 			continue

@@ -88,6 +88,8 @@ var guides = []guide{
 	{"dovecot.md: In front of Dovecot", "yaml dovecot", (*site).inFrontOfDovecot},
 	{"gmail.md: Gmail", "yaml sh", (*site).gmail},
 	{"microsoft365.md: Microsoft 365", "sh sh", (*site).microsoft},
+	{"moving.md: Look before you move", "yaml sh", (*site).moving},
+	{"moving.md: Where the ids cannot be kept", "yaml", (*site).movingInAWindow},
 	{"proxies.md: HAProxy", "haproxy yaml", (*site).haproxy},
 	{"proxies.md: nginx", "nginx", (*site).nginx},
 	{"routes.md: Who goes where", "yaml sh", (*site).routes},
@@ -167,6 +169,8 @@ func (s *site) replacements() [][2]string {
 		{`pop3://0\.0\.0\.0`, "pop3://" + s.front.pop3},
 		{`pop3s://\[::\]`, "pop3s://[::1]:" + portOf(s.other[1])},
 		{`pop3://\[::\]`, "pop3://[::1]:" + portOf(s.other[2])},
+		{`pop3://127\.0\.0\.1:2110`, "pop3://" + s.front.pop3},
+		{`pop3://127\.0\.0\.1:110\b`, "pop3://" + s.POP3},
 		// Proxies, and what is behind them.
 		{`(bind|listen) :?995`, "${1} " + s.proxy},
 		{`10\.0\.0\.(11:9950|2:9951)`, s.front.pop3s},
