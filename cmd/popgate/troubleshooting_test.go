@@ -95,7 +95,7 @@ func (c *trouble) names(r row) {
 		for _, m := range regexp.MustCompile("`([^`]+)`|\"([^\"`]+)\"").FindAllStringSubmatch(column, -1) {
 			words := regexp.MustCompile(`\w[\w/-]*`).FindAllString(m[1], -1)
 			words = slices.DeleteFunc(words, func(w string) bool { return w == strings.ToUpper(w) }) // FILE
-			if len(words) == 0 { // a code, or quoted
+			if len(words) == 0 {                                                                     // a code, or quoted
 				words = []string{strings.Trim(m[0], "`\"")}
 			}
 			if !slices.ContainsFunc(c.found, func(text string) bool {
