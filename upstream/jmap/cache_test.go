@@ -47,45 +47,46 @@ func listedAs(t *testing.T, s *jmaptest.Server, store *jmap.Store) {
 func TestTheNextLoginAsksForWhatChanged(t *testing.T) {
 	second := func(n int) time.Time { return time.Date(2026, 10, 1, 0, 0, n, 0, time.UTC) }
 	for _, tt := range []struct {
-		name   string
-		change func(s *jmaptest.Server, ids []string)
-		how    string
+		name     string
+		change   func(s *jmaptest.Server, ids []string)
+		how      string
+		requests int // with the one for the session
 	}{
-		{"nothing", func(*jmaptest.Server, []string) {}, "unchanged"},
-		{"the_state_alone", func(s *jmaptest.Server, _ []string) { s.Touch() }, "unchanged"},
-		{"one_came", func(s *jmaptest.Server, _ []string) { s.Deliver([]byte("longer than the others")) }, "added"},
-		{"one_came_among_the_old", func(s *jmaptest.Server, _ []string) { s.DeliverAt([]byte(small), second(2), jmaptest.Inbox) }, "added"},
-		{"one_came_elsewhere", func(s *jmaptest.Server, _ []string) { s.DeliverAt([]byte(small), second(99), jmaptest.Archive) }, "added"},
-		{"one_came_and_went", func(s *jmaptest.Server, _ []string) { s.Destroy(s.Deliver([]byte(small))) }, "unchanged"},
-		{"the_first_went", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[0]) }, "removed"},
-		{"the_last_went", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[4]) }, "removed"},
+		{"nothing", func(*jmaptest.Server, []string) {}, "unchanged", 2},
+		{"the_state_alone", func(s *jmaptest.Server, _ []string) { s.Touch() }, "unchanged", 2},
+		{"one_came", func(s *jmaptest.Server, _ []string) { s.Deliver([]byte("longer than the others")) }, "added", 3},
+		{"one_came_among_the_old", func(s *jmaptest.Server, _ []string) { s.DeliverAt([]byte(small), second(2), jmaptest.Inbox) }, "added", 3},
+		{"one_came_elsewhere", func(s *jmaptest.Server, _ []string) { s.DeliverAt([]byte(small), second(99), jmaptest.Archive) }, "added", 3},
+		{"one_came_and_went", func(s *jmaptest.Server, _ []string) { s.Destroy(s.Deliver([]byte(small))) }, "unchanged", 2},
+		{"the_first_went", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[0]) }, "removed", 2},
+		{"the_last_went", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[4]) }, "removed", 2},
 		{"one_went_to_another_mailbox", func(s *jmaptest.Server, ids []string) {
 			s.Put(ids[2], jmaptest.Archive, true)
 			s.Put(ids[2], jmaptest.Inbox, false)
-		}, "removed"},
+		}, "removed", 3},
 		{"one_went_and_came_back", func(s *jmaptest.Server, ids []string) {
 			s.Put(ids[2], jmaptest.Inbox, false)
 			s.Put(ids[2], jmaptest.Inbox, true)
-		}, "removed"},
-		{"one_was_read", func(s *jmaptest.Server, ids []string) { s.Mark(ids[1], "$seen", true) }, "removed"},
-		{"one_was_hidden", func(s *jmaptest.Server, ids []string) { s.Mark(ids[1], jmap.HiddenKeyword, true) }, "removed"},
+		}, "removed", 3},
+		{"one_was_read", func(s *jmaptest.Server, ids []string) { s.Mark(ids[1], "$seen", true) }, "removed", 3},
+		{"one_was_hidden", func(s *jmaptest.Server, ids []string) { s.Mark(ids[1], jmap.HiddenKeyword, true) }, "removed", 3},
 		{"all_went", func(s *jmaptest.Server, ids []string) {
 			for _, id := range ids {
 				s.Destroy(id)
 			}
-		}, "removed"},
+		}, "removed", 2},
 		{"all_went_and_one_came", func(s *jmaptest.Server, ids []string) {
 			for _, id := range ids {
 				s.Destroy(id)
 			}
 			s.Deliver([]byte(small))
-		}, "removed"},
+		}, "removed", 3},
 		{"more_than_a_request_tells", func(s *jmaptest.Server, ids []string) {
 			for range 20 {
 				s.Deliver([]byte(small))
 			}
-		}, "full"},
-		{"the_server_forgot", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[0]); s.Forget(); s.Touch() }, "full"},
+		}, "full", 0},
+		{"the_server_forgot", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[0]); s.Forget(); s.Touch() }, "full", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := jmaptest.New(t, jmaptest.Options{MaxGet: 10})
@@ -104,8 +105,8 @@ func TestTheNextLoginAsksForWhatChanged(t *testing.T) {
 			if *how != tt.how {
 				t.Errorf("it was listed as %s, want %s", *how, tt.how)
 			}
-			if n := len(s.Requests()) - before; n != 3 && tt.how != "full" {
-				t.Errorf("%d requests, want those for the session, the mailboxes and the changes", n)
+			if n := len(s.Requests()) - before; tt.requests > 0 && n != tt.requests {
+				t.Errorf("%d requests, want those for the session, for the changes, and for what has changed if anything has", n)
 			}
 			listedAs(t, s, store)
 			if *how == "full" {
@@ -189,6 +190,59 @@ func TestWhatIsNotProvedIsListedFromTheStart(t *testing.T) {
 		if open(t, store); *how != "full" {
 			t.Errorf("%s: listed as %s", problem, *how)
 		}
+	}
+}
+
+// TestChangesAreOfOneState: what comes while they are asked for is in none of the
+// answers, or in some.
+func TestChangesAreOfOneState(t *testing.T) {
+	for _, method := range []string{"Email/query", "Email/get of the last", "Email/get of what changed"} {
+		s := jmaptest.New(t, jmaptest.Options{})
+		first := s.Deliver([]byte(small))
+		store, how := cachedStore(t, s, 1<<20, nil)
+		open(t, store)
+		s.Deliver([]byte(small))
+		once := false
+		s.OnCall(func(m string, args map[string]any) *jmaptest.Reply {
+			if m == "Email/get" {
+				m += " of the last"
+				if len(args["properties"].([]any)) > 3 {
+					m = "Email/get of what changed"
+				}
+			}
+			if m == method && !once {
+				once = true
+				s.Mark(first, "$seen", true)
+			}
+			return nil
+		})
+		if open(t, store); *how != "full" || !once {
+			t.Errorf("%s in another state: listed as %s", method, *how)
+		}
+	}
+}
+
+// TestAListIsOfTheMailboxThatIsServedNow: the role may go to another one.
+func TestAListIsOfTheMailboxThatIsServedNow(t *testing.T) {
+	s := jmaptest.New(t, jmaptest.Options{})
+	s.DeliverAt([]byte("of the inbox"), time.Unix(0, 0), jmaptest.Inbox)
+	s.DeliverAt([]byte("other"), time.Unix(0, 0), jmaptest.Archive)
+	store, how := cachedStore(t, s, 1<<20, nil)
+	open(t, store)
+	s.Rewrite(func(m string, r map[string]any) {
+		if m != "Mailbox/get" {
+			return
+		}
+		for _, v := range r["list"].([]any) {
+			box := v.(map[string]any)
+			delete(box, "role")
+			if box["id"] == jmaptest.Archive {
+				box["role"] = "inbox"
+			}
+		}
+	})
+	if _, m := open(t, store); *how != "full" || m.Len() != 1 || m.Size(0) != 5 {
+		t.Errorf("listed as %s: %q", *how, uidls(m))
 	}
 }
 
