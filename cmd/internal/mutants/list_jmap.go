@@ -45,7 +45,7 @@ func jmap() []Mutant {
 		one("what_changed_is_of_another_state", "what became of the messages that changed is told in the same state", "changes.go",
 			"got.State == ch.New && got.complete", "got.complete"),
 		one("a_list_of_another_mailbox", "a list is of the mailbox that is served now", "changes.go",
-			" || box.ID != known.mailbox {", " {"),
+			" || box.ID != known.mailbox {", ` || box.ID == "" {`),
 		one("the_total_is_not_compared", "a list that lacks messages is made anew", "changes.go",
 			"*q.Total != int64(s.len())", "*q.Total < 0"),
 		one("no_witness", "the last message proves that the list is right", "changes.go",
