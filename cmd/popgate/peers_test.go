@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	patience = time.Minute // for whatever a test waits for
+	patience = time.Minute      // for whatever a test waits for
 	canary   = "pw canary-5f1c" // the password; it may show up nowhere
 	certFile = "../internal/config/testdata/tls/cert.pem"
 	keyFile  = "../internal/config/testdata/tls/key.pem"

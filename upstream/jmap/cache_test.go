@@ -322,19 +322,25 @@ func TestListsStayExact(t *testing.T) {
 }
 
 // TestAListIsOfOneMailbox: a list is not taken for that of another, be it as long
-// and with the same message at its end.
+// and with the same message at its end, and does not take its place either.
 func TestAListIsOfOneMailbox(t *testing.T) {
 	s := jmaptest.New(t, jmaptest.Options{})
 	s.DeliverAt([]byte("of the inbox"), time.Unix(0, 0), jmaptest.Inbox)
 	s.DeliverAt([]byte("other"), time.Unix(0, 0), jmaptest.Archive)
 	s.DeliverAt([]byte("of both"), time.Unix(9, 0), jmaptest.Inbox, jmaptest.Archive)
 	cache := jmap.NewCache(1 << 20)
+	var hows []string
 	for _, mailbox := range []string{"", "Archive", "", "Archive"} {
-		store := newStore(t, s, func(o *jmap.Options) { o.Cache, o.Mailbox = cache, mailbox })
+		store := newStore(t, s, func(o *jmap.Options) {
+			o.Cache, o.Mailbox, o.Trace.Listed = cache, mailbox, func(how string) { hows = append(hows, how) }
+		})
 		_, m := open(t, store)
 		if want := map[string]int64{"": 12, "Archive": 5}[mailbox]; m.Len() != 2 || m.Size(0) != want {
 			t.Errorf("%q: %d messages, the first of %d octets", mailbox, m.Len(), m.Size(0))
 		}
+	}
+	if want := []string{"full", "full", "unchanged", "unchanged"}; !slices.Equal(hows, want) {
+		t.Errorf("listed as %q, want %q", hows, want)
 	}
 }
 
