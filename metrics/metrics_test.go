@@ -78,9 +78,9 @@ func series(t *testing.T, m *metrics.Metrics) (n int) {
 	return n
 }
 
-var update = flag.Bool("update", false, "write the table of metrics into the README")
+var update = flag.Bool("update", false, "write the table of metrics into its page")
 
-// table is what the README says of the metrics. A dashboard or an alert may rest
+// table is what the page says of the metrics. A dashboard or an alert may rest
 // on each of them: a change of it is a change for users.
 func table(t *testing.T, m *metrics.Metrics) string {
 	t.Helper()
@@ -95,30 +95,29 @@ func table(t *testing.T, m *metrics.Metrics) string {
 	return b
 }
 
-// The table under the heading "Metrics" of the README is made of the code:
-// go test ./metrics -run TestReadmeTable -update
-func TestReadmeTable(t *testing.T) {
-	const readme = "../README.md"
-	text, err := os.ReadFile(readme)
+// The table of the page is made of the code: go test ./metrics -run TestTableOfThePage -update
+func TestTableOfThePage(t *testing.T) {
+	const page, heading = "../deploy/docs/metrics.md", "# Metrics\n\n"
+	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, rest, ok := strings.Cut(string(text), "\n## Metrics\n\n")
+	rest, ok := strings.CutPrefix(string(text), heading)
 	if !ok {
-		t.Fatal(`the README has no heading "Metrics" with a table under it`)
+		t.Fatalf("%s does not begin with %q and a table", page, heading)
 	}
 	rows := regexp.MustCompile(`^(\|.*\n)*`).FindString(rest)
 	m := newMetrics()
 	m.NewOAuth([]string{"a grant"}, []string{"issued"})
 	want := table(t, m)
 	if *update {
-		if err := os.WriteFile(readme, []byte(head+"\n## Metrics\n\n"+want+rest[len(rows):]), 0o644); err != nil {
+		if err := os.WriteFile(page, []byte(heading+want+rest[len(rows):]), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if rows != want {
-		t.Errorf("the README has\n%s\nwant (go test ./metrics -run TestReadmeTable -update)\n%s", rows, want)
+		t.Errorf("the page has\n%s\nwant (go test ./metrics -run TestTableOfThePage -update)\n%s", rows, want)
 	}
 }
 

@@ -270,7 +270,7 @@ func TestEveryConnectionIsReleased(t *testing.T) {
 					return // shut down
 				}
 				if j%3 != 0 {
-					c.SetDeadline(time.Now().Add(20 * time.Second))
+					c.SetDeadline(time.Now().Add(time.Minute))
 					fmt.Fprintf(c, "%d %d\n", i, j)
 					c.Read(make([]byte, 100))
 				}

@@ -105,7 +105,7 @@ func TestTheHeaderTellsTheClient(t *testing.T) {
 			var ev events
 			c := behind(t, &ev, proxy.Options{}, nil).dial(tt.from)
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(20 * time.Second))
+			c.SetDeadline(time.Now().Add(time.Minute))
 			send(c, append(tt.pieces, "there\n")...)
 			follows := "there\n"
 			if strings.HasSuffix(tt.pieces[0], "more") {
@@ -235,7 +235,7 @@ func TestTheHeaderComesBeforeTLS(t *testing.T) {
 	l := behind(t, &ev, proxy.Options{}, func(l *proxy.Listener) { l.TLS = &tls.Config{Certificates: []tls.Certificate{cert}} })
 	c := l.dial(theProxy)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	var hello bytes.Buffer // the header and the first octets of the client together
 	hello.WriteString(v2(proxied, tcp4, 12, inet(theClient)...))
 	secure := tls.Client(&joined{Conn: c, before: &hello}, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"})

@@ -35,7 +35,7 @@ func TestServesEveryListener(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		wantRead(t, c, "hi\n")
 		io.WriteString(c, "there\n")
 		wantRead(t, c, "there\n")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ func documents(t *testing.T) (texts map[string]string, blocks []block) {
 	}
 	texts = map[string]string{}
 	fence := regexp.MustCompile("(?ms)^ *```([a-z]*)\n(.*?)^ *```$")
-	for _, file := range append(files, "../../README.md") {
+	for _, file := range append(files, fileOf("README.md")) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -103,7 +104,7 @@ func TestConfigurationsInTheDocumentsAreRight(t *testing.T) {
 // read and not run. Those of the pages are run by deploy/realtest.
 func TestCommandsInTheDocumentsAreRight(t *testing.T) {
 	_, blocks := documents(t)
-	others := []string{"curl", "fetchmail", "go", "./deploy/test.sh", "./deploy/package.sh", "source", "man", "systemctl", "apt", "dpkg", "kubectl", "helm", "docker", "sudo"}
+	others := []string{"curl", "cmp", "fetchmail", "go", "./deploy/test.sh", "./deploy/package.sh", "source", "man", "systemctl", "apt", "dpkg", "kubectl", "helm", "docker", "sudo"}
 	for _, b := range blocks {
 		if b.language != "" && b.language != "sh" {
 			continue
@@ -183,25 +184,69 @@ func TestRowsInTheDocumentsExist(t *testing.T) {
 	}
 }
 
-// Every file that is linked to, or named as a path from the root, is there.
-func TestFilesInTheDocumentsExist(t *testing.T) {
+// Every file that is linked to, or named as a path from the root, is there, and so
+// is each heading that a link leads to.
+func TestLinksInTheDocumentsLeadSomewhere(t *testing.T) {
 	texts, _ := documents(t)
+	headings := map[string][]string{} // as links name them, by file
 	for where, text := range texts {
-		dir := "../../deploy/docs"
-		if where == "README.md" {
-			dir = "../.."
-		}
-		var files []string
-		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(text, -1) {
-			files = append(files, filepath.Join(dir, m[1]))
-		}
-		for _, m := range regexp.MustCompile(`[ `+"`"+`(](?:\./)?((?:deploy|cmd|upstream|proxy|metrics)/[\w./-]*\w)`).FindAllStringSubmatch(text, -1) {
-			files = append(files, filepath.Join("../..", m[1]))
-		}
-		for _, file := range files {
+		headings[fileOf(where)] = anchors(text)
+	}
+	for where, text := range texts {
+		for _, m := range regexp.MustCompile(`\]\(([^)]*)\)`).FindAllStringSubmatch(text, -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			name, heading, inside := strings.Cut(strings.Join(strings.Fields(m[1]), ""), "#")
+			file := filepath.Join(filepath.Dir(fileOf(where)), name)
+			if name == "" {
+				file = fileOf(where)
+			}
 			if _, err := os.Stat(file); err != nil {
 				t.Errorf("%s: %v", where, err)
 			}
+			if inside && !slices.Contains(headings[file], heading) {
+				t.Errorf("%s: nothing is at %s: %q", where, m[1], headings[file])
+			}
+		}
+		for _, m := range regexp.MustCompile(`[ `+"`"+`(](?:\./)?((?:deploy|cmd|upstream|proxy|metrics)/[\w./-]*\w)`).FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join("../..", m[1])); err != nil {
+				t.Errorf("%s: %v", where, err)
+			}
+		}
+	}
+}
+
+// fileOf is the path of a document.
+func fileOf(name string) string {
+	if name == "README.md" {
+		return "../../README.md"
+	}
+	return "../../deploy/docs/" + name
+}
+
+// anchors are the headings of a document as a link names them: small letters, digits
+// and dashes, and a number behind what was there before.
+func anchors(text string) (all []string) {
+	text = regexp.MustCompile("(?ms)^ *```.*?^ *```$").ReplaceAllString(text, "")
+	times := map[string]int{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		a := strings.ReplaceAll(regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-")
+		times[a]++
+		if n := times[a]; n > 1 {
+			a += fmt.Sprint("-", n-1)
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// A page that no other leads to is read by nobody.
+func TestEveryPageIsReachedFromTheREADME(t *testing.T) {
+	texts, _ := documents(t)
+	for name := range texts {
+		if name != "README.md" && !strings.Contains(texts["README.md"], "](deploy/docs/"+name) {
+			t.Errorf("the README has no link to %s", name)
 		}
 	}
 }

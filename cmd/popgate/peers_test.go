@@ -135,6 +135,13 @@ func serve(t *testing.T, args ...string) *service {
 			t.Logf("the log:\n%s", s.log)
 		}
 	})
+	s.listens(t)
+	return s
+}
+
+// listens waits until the service does, and notes where.
+func (s *service) listens(t *testing.T) {
+	t.Helper()
 	for {
 		select {
 		case line := <-s.log.line:
@@ -145,9 +152,9 @@ func serve(t *testing.T, args ...string) *service {
 					s.pop3 = append(s.pop3, address)
 				}
 				s.http = strings.TrimSuffix(started.Metrics, "/metrics")
-				return s
+				return
 			}
-		case code := <-exit:
+		case code := <-s.exit:
 			t.Fatalf("popgate serve ended with %d:\n%s", code, s.log)
 		case <-time.After(patience):
 			t.Fatalf("popgate serve does not listen:\n%s", s.log)
@@ -194,9 +201,11 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.all.Write(p)
-	select {
-	case b.line <- string(p):
-	default: // nobody waits for lines any more
+	for line := range strings.Lines(string(p)) { // of a process, there may be several
+		select {
+		case b.line <- line:
+		default: // nobody waits for lines any more
+		}
 	}
 	return len(p), nil
 }

@@ -28,15 +28,14 @@ type reloader struct {
 	failure      string // "" while the files are as loaded
 }
 
-func newReloader(file, routes string, load func() (config.Config, error), apply func(config.Config) error, ended func(error), log *slog.Logger) *reloader {
-	r := &reloader{load: load, apply: apply, ended: ended, log: log, files: [2]string{file, routes}}
-	r.seen = r.look()
-	r.loaded = r.seen
-	return r
+// newReloader follows files that were at when they were read.
+func newReloader(files [2]string, at look, load func() (config.Config, error), apply func(config.Config) error, ended func(error), log *slog.Logger) *reloader {
+	return &reloader{load: load, apply: apply, ended: ended, log: log, files: files, loaded: at, seen: at}
 }
 
-func (r *reloader) look() (l look) {
-	for i, file := range r.files {
+// lookAt is taken before files are read: what changes meanwhile is read again.
+func lookAt(files [2]string) (l look) {
+	for i, file := range files {
 		if file != "" {
 			if info, err := os.Stat(file); err == nil {
 				l[i] = info
@@ -49,7 +48,7 @@ func (r *reloader) look() (l look) {
 // poll looks once, and reads what has changed.
 func (r *reloader) poll() {
 	last := r.seen
-	r.seen = r.look()
+	r.seen = lookAt(r.files)
 	switch {
 	case !r.seen.same(last): // it may be half written
 	case !r.seen.same(r.loaded):
@@ -62,6 +61,7 @@ func (r *reloader) poll() {
 
 // reload reads the files and puts them into use.
 func (r *reloader) reload() {
+	at := lookAt(r.files)
 	cfg, err := r.load()
 	if err == nil {
 		err = r.apply(cfg)
@@ -74,9 +74,11 @@ func (r *reloader) reload() {
 		}
 		return
 	}
-	r.files[1] = cfg.RoutesFile
-	r.seen = r.look()
-	r.loaded, r.failure = r.seen, ""
+	if r.files[1] != cfg.RoutesFile {
+		r.files[1] = cfg.RoutesFile
+		at[1] = lookAt(r.files)[1]
+	}
+	r.loaded, r.seen, r.failure = at, at, ""
 	r.ended(nil)
 	r.log.Info("a new configuration", "file", r.files[0], "routes", len(cfg.Routes), "warnings", len(cfg.Warnings(time.Now())))
 }
@@ -103,6 +105,7 @@ func (r *reloader) follow(ctx context.Context, asked <-chan struct{}) {
 type source struct {
 	file  string
 	flags config.Flags
+	at    look // when it was read
 }
 
 // reloader puts what changes at the source into use in g.
@@ -118,7 +121,7 @@ func (g *gateway) reloader() *reloader {
 		}
 		g.metrics.ConfigLoaded(time.Now())
 	}
-	return newReloader(g.source.file, g.cfg.RoutesFile, load, g.apply, ended, g.log)
+	return newReloader([2]string{g.source.file, g.cfg.RoutesFile}, g.source.at, load, g.apply, ended, g.log)
 }
 
 // fixedSettings are settings that a new configuration changes and cannot change.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -106,7 +107,7 @@ func TestNoSettingIsPassedOverByAReload(t *testing.T) {
 func TestAConfigurationIsReadWhenItStandsStill(t *testing.T) {
 	file := writeConfig(t, "one")
 	loads := 0
-	r := newReloader(file, "", func() (config.Config, error) { loads++; return config.Config{}, nil }, func(config.Config) error { return nil }, func(error) {}, slog.New(slog.DiscardHandler))
+	r := newReloader([2]string{file}, lookAt([2]string{file}), func() (config.Config, error) { loads++; return config.Config{}, nil }, func(config.Config) error { return nil }, func(error) {}, slog.New(slog.DiscardHandler))
 	for i, want := range []int{0, 0, 0, 1, 1} {
 		if i == 1 || i == 2 {
 			if err := os.WriteFile(file, []byte(strings.Repeat("x", 10*i)), 0o600); err != nil {
@@ -119,6 +120,40 @@ func TestAConfigurationIsReadWhenItStandsStill(t *testing.T) {
 		r.poll()
 		if loads != want {
 			t.Errorf("look %d: read %d times, want %d", i, loads, want)
+		}
+	}
+}
+
+// What changes while it is read is read again, and is not taken for what is in use.
+func TestAConfigurationThatChangesWhileItIsReadIsReadAgain(t *testing.T) {
+	file := writeConfig(t, "one")
+	before := lookAt([2]string{file})
+	var loads, good, bad int
+	load := func() (config.Config, error) {
+		loads++
+		switch loads {
+		case 1:
+			return config.Config{}, os.WriteFile(file, []byte("the third"), 0o600)
+		case 2:
+			return config.Config{}, errors.New("the third is wrong")
+		}
+		return config.Config{}, nil
+	}
+	ended := func(err error) {
+		if err != nil {
+			bad++
+			return
+		}
+		good++
+	}
+	if err := os.WriteFile(file, []byte("another"), 0o600); err != nil { // while "one" is read at the start
+		t.Fatal(err)
+	}
+	r := newReloader([2]string{file}, before, load, func(config.Config) error { return nil }, ended, slog.New(slog.DiscardHandler))
+	for i, want := range [][2]int{{0, 0}, {1, 0}, {1, 0}, {1, 1}, {2, 1}} {
+		r.poll()
+		if got := [2]int{good, bad}; got != want {
+			t.Errorf("look %d: %d times put into use and %d times of no use, want %v", i, good, bad, want)
 		}
 	}
 }

@@ -349,7 +349,7 @@ func newRoutesFile(t *testing.T, text string) *routesFile {
 		}
 		f.metrics.ConfigLoaded(time.Now())
 	}
-	f.poll = newReloader(file, cfg.RoutesFile, load, f.routing.replace, ended, slog.New(slog.NewJSONHandler(f.log, nil))).poll
+	f.poll = newReloader([2]string{file, cfg.RoutesFile}, lookAt([2]string{file, cfg.RoutesFile}), load, f.routing.replace, ended, slog.New(slog.NewJSONHandler(f.log, nil))).poll
 	t.Cleanup(func() {
 		if err := f.routing.close(); err != nil {
 			t.Error(err)

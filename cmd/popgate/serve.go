@@ -33,11 +33,13 @@ Examples:
 // Run loads the configuration and serves until the context ends and the
 // sessions are drained.
 func (c *serveCommand) Run(ctx context.Context, env environment) error {
+	at := lookAt([2]string{c.Config})
 	cfg, err := config.Load(c.Config, env.flags)
 	if err != nil {
 		return err
 	}
-	orders := make(chan os.Signal, 1) // none of them ends the process from here on
+	at[1] = lookAt([2]string{1: cfg.RoutesFile})[1] // its name is in the other
+	orders := make(chan os.Signal, 1)               // none of them ends the process from here on
 	signal.Notify(orders, reloadSignal, handOverSignal)
 	defer signal.Stop(orders)
 	log, level := newLevelLogger(env.stderr, cfg.Log)
@@ -54,7 +56,7 @@ func (c *serveCommand) Run(ctx context.Context, env environment) error {
 	if err != nil {
 		return errors.Join(err, handed.close())
 	}
-	g.started, g.source, g.level = startedAs(), source{c.Config, env.flags}, level
+	g.started, g.source, g.level = startedAs(), source{c.Config, env.flags, at}, level
 	if err := g.listen(ctx); err != nil {
 		return err
 	}

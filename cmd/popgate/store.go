@@ -232,6 +232,7 @@ func (s *stores) newIMAP(u config.Upstream, p place) (*imap.Store, error) {
 
 		MasterSeparator: u.MasterSeparator,
 		Hierarchy:       u.Hierarchy,
+		UniqueIDs:       u.UniqueIDs,
 		Window:          imap.Window{Since: time.Duration(p.window.Days) * 24 * time.Hour, Unseen: p.window.Unseen, Newest: p.window.Newest},
 		Ledger:          s.ledger,
 

@@ -4,6 +4,7 @@
 //	go run ./cmd/prove            # quick: minutes, with reduced counts
 //	go run ./cmd/prove -full      # full: hours
 //	go run ./cmd/prove -row M1,M2 # some rows
+//	go run ./cmd/prove -without M23
 //
 // On a terminal a line on standard error tells which row is measured, since when,
 // and which of its tests runs. Into a pipe each row goes when it is measured.
@@ -35,6 +36,7 @@ import (
 func main() {
 	full := flag.Bool("full", false, "measure with the full counts: hours")
 	only := flag.String("row", "", "comma-separated `rows` to measure; all if empty")
+	without := flag.String("without", "", "comma-separated `rows` to leave out")
 	verbose := flag.Bool("v", false, "show what the tests print")
 	strict := flag.Bool("strict", false, "exit with 1 if a figure is not reached")
 	flag.Parse()
@@ -45,7 +47,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	p := prover{level: level, verbose: *verbose, out: os.Stdout, stderr: screen.Of(os.Stderr, os.Getenv)}
-	counts, err := p.run(ctx, *only)
+	counts, err := p.run(ctx, *only, *without)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "prove:", err)
 	}
@@ -78,21 +80,17 @@ type prover struct {
 	stderr  *screen.Screen // for what goes on meanwhile
 }
 
-// run measures the rows whose names are in only, with commas between them; all if
-// it is empty.
-func (p prover) run(ctx context.Context, only string) (map[verdict]int, error) {
+// run measures the rows whose names are in only, with commas between them, all if
+// it is empty, but not those in without.
+func (p prover) run(ctx context.Context, only, without string) (map[verdict]int, error) {
 	dir, err := os.MkdirTemp("", "prove")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	chosen := rows()
-	if only != "" {
-		want := strings.Split(only, ",")
-		chosen = slices.DeleteFunc(chosen, func(r row) bool { return !slices.Contains(want, r.id) })
-		if len(chosen) == 0 {
-			return nil, fmt.Errorf("no row of %s", only)
-		}
+	chosen, err := choose(rows(), only, without)
+	if err != nil {
+		return nil, err
 	}
 	counts := map[verdict]int{}
 	fmt.Fprintf(p.out, "popgate's guarantees, measured %s (%s)\n\n", time.Now().Format("2006-01-02"), p.level)
@@ -105,6 +103,22 @@ func (p prover) run(ctx context.Context, only string) (map[verdict]int, error) {
 	}
 	fmt.Fprintf(p.out, "\n%d rows: %d reached, %d not reached, %d failed\n", len(chosen), counts[reached], counts[notReached], counts[failed])
 	return counts, nil
+}
+
+// choose returns the rows named in only, all if it is empty, without those named in
+// without. A name that no row has is an error.
+func choose(all []row, only, without string) ([]row, error) {
+	names := func(list string) []string {
+		return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
+	}
+	for _, name := range append(names(only), names(without)...) {
+		if !slices.ContainsFunc(all, func(r row) bool { return r.id == name }) {
+			return nil, fmt.Errorf("no row is called %s", name)
+		}
+	}
+	return slices.DeleteFunc(all, func(r row) bool {
+		return only != "" && !slices.Contains(names(only), r.id) || slices.Contains(names(without), r.id)
+	}), nil
 }
 
 // measure runs what stands behind a row. title is what the line of progress begins

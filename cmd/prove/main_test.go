@@ -48,3 +48,22 @@ func TestAPipeGetsTheTableAlone(t *testing.T) {
 		t.Errorf("standard error: %q", got)
 	}
 }
+
+func TestRowsAreChosenByName(t *testing.T) {
+	all := func() []row { return []row{{id: "A"}, {id: "B"}, {id: "C"}} }
+	for _, tt := range []struct{ only, without, want string }{
+		{"", "", "ABC"}, {"A,C", "", "AC"}, {"", "B", "AC"}, {"A,B", "B", "A"}, {"A,Z", "", "no row is called Z"}, {"", "Z", "no row is called Z"},
+	} {
+		var got string
+		chosen, err := choose(all(), tt.only, tt.without)
+		for _, r := range chosen {
+			got += r.id
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("only %q without %q: %s, want %s", tt.only, tt.without, got, tt.want)
+		}
+	}
+}

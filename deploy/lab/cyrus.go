@@ -11,8 +11,8 @@ import (
 )
 
 // Cyrus starts a private Cyrus under the given name. unpacked is a folder into
-// which the package cyrus-imapd was unpacked: it cannot be installed beside
-// Dovecot. The rest comes from the packages cyrus-common, cyrus-caldav, which has the
+// which the package cyrus-imapd was unpacked, and maybe cyrus-pop3d: they cannot be
+// installed beside Dovecot. The rest comes from the packages cyrus-common, cyrus-caldav, which has the
 // HTTP service, and sasl2-bin. The users are the same over IMAP and JMAP.
 func (l *Lab) Cyrus(ctx context.Context, name, unpacked string) (*Server, error) {
 	s := &Server{Name: "cyrus"}
@@ -36,12 +36,19 @@ func (l *Lab) Cyrus(ctx context.Context, name, unpacked string) (*Server, error)
 			return nil, err
 		}
 	}
-	imapd := filepath.Join(unpacked, "usr/lib/cyrus/bin/imapd")
+	bin := filepath.Join(unpacked, "usr/lib/cyrus/bin")
+	pop3 := ""
+	if _, err := os.Stat(filepath.Join(bin, "pop3d")); err == nil {
+		if err := freePorts(&s.POP3, &s.POP3S); err != nil {
+			return nil, err
+		}
+		pop3 = fmt.Sprintf(cyrusPOP3, bin, filepath.Join(dir, "imapd.conf"), s.POP3, s.POP3S)
+	}
 	conf, services := filepath.Join(dir, "imapd.conf"), filepath.Join(dir, "cyrus.conf")
 	s.LogFile = filepath.Join(dir, "log")
 	for file, text := range map[string]string{
 		conf:     fmt.Sprintf(cyrusConf, dir, l.tls.chain, l.tls.key),
-		services: fmt.Sprintf(cyrusServices, imapd, conf, s.IMAP, s.IMAPS, s.HTTP, s.HTTPS),
+		services: fmt.Sprintf(cyrusServices, bin, conf, s.IMAP, s.IMAPS, s.HTTP, s.HTTPS, pop3),
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			return nil, err
@@ -129,11 +136,15 @@ const cyrusServices = `START {
   recover cmd="/usr/lib/cyrus/bin/ctl_cyrusdb -C %[2]s -r"
 }
 SERVICES {
-  imap  cmd="%[1]s -C %[2]s -U 30" listen="%[3]s" prefork=0 maxchild=60
-  imaps cmd="%[1]s -C %[2]s -s -U 30" listen="%[4]s" prefork=0 maxchild=60
+  imap  cmd="%[1]s/imapd -C %[2]s -U 30" listen="%[3]s" prefork=0 maxchild=60
+  imaps cmd="%[1]s/imapd -C %[2]s -s -U 30" listen="%[4]s" prefork=0 maxchild=60
   http  cmd="/usr/lib/cyrus/bin/httpd -C %[2]s -U 30" listen="%[5]s" prefork=0 maxchild=60
   https cmd="/usr/lib/cyrus/bin/httpd -C %[2]s -s -U 30" listen="%[6]s" prefork=0 maxchild=60
-}
+%[7]s}
 EVENTS {
 }
+`
+
+const cyrusPOP3 = `  pop3  cmd="%[1]s/pop3d -C %[2]s -U 30" listen="%[3]s" prefork=0 maxchild=60
+  pop3s cmd="%[1]s/pop3d -C %[2]s -s -U 30" listen="%[4]s" prefork=0 maxchild=60
 `

@@ -74,7 +74,7 @@ type Server struct {
 	IMAPS   string // host:port, TLS from the first octet
 	HTTP    string // host:port, JMAP in clear text, Cyrus only
 	HTTPS   string // host:port, JMAP over TLS
-	POP3    string // the server's own POP3 service, Dovecot only
+	POP3    string // the server's own POP3 service, Dovecot and Cyrus
 	POP3S   string
 	LogFile string
 

@@ -2,8 +2,10 @@ package packages_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -55,5 +57,28 @@ func TestReadmeFilesAreThere(t *testing.T) {
 		if _, err := os.Stat(filepath.Join("../..", name)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestPackagesHaveThePages: where the README of the package leads to a page or an
+// example, it is there.
+func TestPackagesHaveThePages(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := exec.Command("dpkg-deb", "--contents", built(t, "*_"+runtime.GOARCH+".deb"))
+	contents, err := list.Output()
+	if err != nil {
+		t.Skip("dpkg-deb: ", err)
+	}
+	links := regexp.MustCompile(`\]\((deploy/(?:docs|examples)[\w./-]*)`).FindAllStringSubmatch(string(text), -1)
+	for _, m := range links {
+		if !strings.Contains(string(contents), " ./usr/share/doc/popgate/"+m[1]) {
+			t.Errorf("the package has no %s", m[1])
+		}
+	}
+	if len(links) < 10 {
+		t.Errorf("the README leads to %d pages", len(links))
 	}
 }

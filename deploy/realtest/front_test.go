@@ -30,8 +30,8 @@ type front struct {
 func (s *station) serve(t *testing.T) *front {
 	t.Helper()
 	if s.bench.front == "dovecot" {
-		if s.POP3 == "" {
-			t.Skipf("%s has no POP3 service of its own here", s.Name)
+		if s.Name != "dovecot" || s.POP3 == "" {
+			t.Skipf("%s is not Dovecot, or has no POP3 service of its own here", s.Name)
 		}
 		return &front{pop3: s.POP3, pop3s: s.POP3S, stop: func(*testing.T) {}}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -120,6 +121,63 @@ func (s *site) wrongPassword(t *testing.T, user string) {
 		t.Errorf("a wrong password: %v\n%s", err, out)
 	}
 	s.front.logs(t, `"login failed"`, `"cause":"refused"`)
+}
+
+// localAccounts types the commands, which make the lines that are shown, and logs in
+// to the first two: by a password, and by a digest of the shared secret.
+func (s *site) localAccounts(t *testing.T, blocks []string) {
+	const shared = "tanstaaf"
+	answers := []string{localPass + "\n" + s.pass + "\n", shared + "\n" + s.pass + "\n", ""}
+	for i, line := range strings.Split(strings.TrimSpace(blocks[1]), "\n") {
+		s.shell(t, line, answers[i])
+	}
+	made, err := os.ReadFile(filepath.Join(s.dir, "accounts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := strings.ReplaceAll(regexp.QuoteMeta(s.here(strings.ReplaceAll(blocks[2], "password=secret", "password="+s.pass))), `\.\.\.`, ".*")
+	if !regexp.MustCompile("^" + shown + "$").Match(made) {
+		t.Errorf("the file is\n%s\nand the page has\n%s", made, blocks[2])
+	}
+	s.judge.must(t, "CREATE Scans")
+	s.judge.must(t, "SELECT INBOX")
+	s.judge.must(t, "COPY 1 Scans")
+	s.serve(t, s.front, blocks[0])
+	curl := func(argv ...string) string {
+		t.Helper()
+		out, err := program(t, "", append([]string{"curl", "-sS", "--cacert", s.bench.CA()}, argv...)...)
+		if err != nil {
+			t.Errorf("curl %q: %v\n%s", argv, err, out)
+		}
+		return out
+	}
+	if got := curl("-u", "scanner:"+localPass, "pop3s://"+s.front.pop3s+"/"); strings.Count(got, "\n") != 1 {
+		t.Errorf("the list of the mailbox Scans: %q, want one message", got)
+	}
+	if got := curl("-u", "old-fax:"+shared, "--login-options", "AUTH=+APOP", "pop3://"+s.front.pop3+"/"); strings.Count(got, "\n") != len(s.set) {
+		t.Errorf("the list by APOP: %q, want %d messages", got, len(s.set))
+	}
+	s.wrongPassword(t, "scanner")
+}
+
+// routes are three: by the client's address, which is told, by the domain, and for
+// all others, who may not delete.
+func (s *site) routes(t *testing.T, blocks []string) {
+	s.serve(t, s.front, blocks[0])
+	if out := s.shell(t, blocks[1], ""); !strings.Contains(out, "office") {
+		t.Errorf("%s: %s", blocks[1], out)
+	}
+	local, _, _ := strings.Cut(s.user, "@")
+	s.judge.must(t, "CREATE Work")
+	s.fetches(t, s.front.pop3s, local+"@example.net", s.pass)
+	p := login(t, s.front.pop3, local+"+Work@example.net", s.pass)
+	if got := p.ok(t, "STAT"); !strings.HasPrefix(got, "+OK 0 0") {
+		t.Errorf("STAT of a folder: %s", got)
+	}
+	p.ok(t, "QUIT")
+	p = login(t, s.front.pop3, s.user, s.pass)
+	p.refused(t, "", "DELE 1")
+	p.ok(t, "QUIT")
 }
 
 // An example is a file of deploy/examples and what serves it.

@@ -79,15 +79,20 @@ type guide struct {
 }
 
 var guides = []guide{
+	{"accounts.md: Local accounts, and who guesses passwords", "yaml sh text", (*site).localAccounts},
 	{"clients.md: fetchmail", "fetchmail", (*site).fetchmail},
 	{"clients.md: getmail", "ini", (*site).getmail},
 	{"clients.md: mpop", "mpop", (*site).mpop},
 	{"clients.md: curl", "sh", (*site).curl},
+	{"clients.md: Old devices", "yaml", (*site).oldDevices},
 	{"dovecot.md: In front of Dovecot", "yaml dovecot", (*site).inFrontOfDovecot},
 	{"gmail.md: Gmail", "yaml sh", (*site).gmail},
 	{"microsoft365.md: Microsoft 365", "sh sh", (*site).microsoft},
+	{"moving.md: Look before you move", "yaml sh", (*site).moving},
+	{"moving.md: Where the ids cannot be kept", "yaml", (*site).movingInAWindow},
 	{"proxies.md: HAProxy", "haproxy yaml", (*site).haproxy},
 	{"proxies.md: nginx", "nginx", (*site).nginx},
+	{"routes.md: Who goes where", "yaml sh", (*site).routes},
 	{"troubleshooting.md: From symptom to cure", "yaml", (*site).transcript},
 }
 
@@ -164,6 +169,8 @@ func (s *site) replacements() [][2]string {
 		{`pop3://0\.0\.0\.0`, "pop3://" + s.front.pop3},
 		{`pop3s://\[::\]`, "pop3s://[::1]:" + portOf(s.other[1])},
 		{`pop3://\[::\]`, "pop3://[::1]:" + portOf(s.other[2])},
+		{`pop3://127\.0\.0\.1:2110`, "pop3://" + s.front.pop3},
+		{`pop3://127\.0\.0\.1:110\b`, "pop3://" + s.POP3},
 		// Proxies, and what is behind them.
 		{`(bind|listen) :?995`, "${1} " + s.proxy},
 		{`10\.0\.0\.(11:9950|2:9951)`, s.front.pop3s},
@@ -171,7 +178,7 @@ func (s *site) replacements() [][2]string {
 		{`from: \[10\.0\.0\.[15]\]`, "from: [127.0.0.1]"},
 		{`http://127\.0\.0\.1:9000/`, s.service + "/"},
 		// Mail servers and issuers.
-		{`imaps://(imap\.example\.net|imap\.gmail\.com|outlook\.office365\.com)`, "imaps://localhost:" + portOf(s.IMAPS)},
+		{`imaps://(imap\.example\.(?:net|org)|imap\.gmail\.com|outlook\.office365\.com)`, "imaps://localhost:" + portOf(s.IMAPS)},
 		{`imaps://10\.0\.0\.11`, "imaps://" + s.IMAPS},
 		{`imaps://10\.0\.0\.12`, "imaps://127.0.0.2:" + portOf(s.IMAPS)},
 		{`server-name: imap\.example\.net`, "server-name: localhost"},

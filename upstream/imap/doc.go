@@ -21,8 +21,9 @@
 //     the login. With Options.Cache, what is known of the mailbox from an earlier
 //     session is not asked for again, as far as UIDVALIDITY, UIDNEXT, EXISTS and
 //     the last known message prove that it still holds.
-//   - A unique-id is "<UIDVALIDITY>.<UID>" in decimal. This is a file format: it
-//     never changes.
+//   - A unique-id is made of UIDVALIDITY and UID, "<UIDVALIDITY>.<UID>" in decimal
+//     unless [Options.UniqueIDs] says otherwise (package uidl). This is a file
+//     format: clients know their mail by it, and it never changes.
 //   - Under [Options.Window] the snapshot is a part of the mailbox, and what was
 //     shown of it before: package ledger remembers that, and is written before
 //     Open returns.

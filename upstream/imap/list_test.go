@@ -9,6 +9,7 @@ import (
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap"
 	"github.com/popgate/popgate/upstream/imap/imaptest"
+	"github.com/popgate/popgate/upstream/imap/uidl"
 )
 
 func TestUniqueIDsAreAFileFormat(t *testing.T) {
@@ -19,6 +20,14 @@ func TestUniqueIDsAreAFileFormat(t *testing.T) {
 	v := srv.INBOX().UIDValidity()
 	want := fmt.Sprintf("%d.1 %d.2 %d.4294967295", v, v, v)
 	if got := open(t, newStore(t, srv, imap.Options{})).ids(); got != want || v <= math.MaxInt32 {
+		t.Errorf("unique-ids %s, want %s", got, want)
+	}
+	form, err := uidl.Parse("%08Xu%08Xv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = fmt.Sprintf("00000001%08[1]x 00000002%08[1]x ffffffff%08[1]x", v)
+	if got := open(t, newStore(t, srv, imap.Options{UniqueIDs: form})).ids(); got != want {
 		t.Errorf("unique-ids %s, want %s", got, want)
 	}
 }

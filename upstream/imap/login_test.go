@@ -20,7 +20,7 @@ import (
 // login logs in and out.
 func login(t *testing.T, s *imap.Store, c upstream.Credentials) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	a, err := s.Login(ctx, c)
 	if err == nil {

@@ -3,7 +3,6 @@ package imap
 import (
 	"context"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,11 +48,9 @@ func (m *maildrop) Len() int { return len(m.uids) }
 
 func (m *maildrop) Size(i int) int64 { return m.octets[i] }
 
-// AppendUIDL appends "<UIDVALIDITY>.<UID>", at most 21 octets. The format is
-// kept for ever: clients know their mail by it.
+// AppendUIDL appends UIDVALIDITY and UID in the form of Options.UniqueIDs.
 func (m *maildrop) AppendUIDL(dst []byte, i int) []byte {
-	dst = strconv.AppendUint(dst, uint64(m.uidValidity), 10)
-	return strconv.AppendUint(append(dst, '.'), uint64(m.uids[i]), 10)
+	return m.store.o.UniqueIDs.Append(dst, m.uidValidity, m.uids[i])
 }
 
 // take locks the connection for one call of the session.

@@ -16,6 +16,7 @@ import (
 	"github.com/popgate/popgate/upstream/imap/imapguard"
 	"github.com/popgate/popgate/upstream/imap/ledger"
 	"github.com/popgate/popgate/upstream/imap/listcache"
+	"github.com/popgate/popgate/upstream/imap/uidl"
 	"github.com/popgate/popgate/upstream/readahead"
 )
 
@@ -80,6 +81,9 @@ type Options struct {
 	// for it ("INBOX." at Courier). With "" names are those that the server
 	// lists. One more round trip for a mailbox other than INBOX.
 	Hierarchy string
+
+	// UniqueIDs is the form of unique-ids; zero is "<UIDVALIDITY>.<UID>" in decimal.
+	UniqueIDs uidl.Format
 
 	// Window shows a part of the mailbox; it needs a Ledger. One SEARCH more for a
 	// login that finds messages which were not shown yet.

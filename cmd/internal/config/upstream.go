@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/popgate/popgate/upstream/imap/uidl"
 )
 
 // Upstream is an IMAP or JMAP service behind the gateway.
@@ -35,6 +37,8 @@ type Upstream struct {
 	// Hierarchy separates the levels of mailbox names, whatever the server uses; ""
 	// for names as the server lists them.
 	Hierarchy string
+	// UniqueIDs is the form of the unique-ids over IMAP.
+	UniqueIDs uidl.Format
 
 	TellClient    bool // the client's address by ID, before login
 	ProxyProtocol bool // the client's address in a PROXY header
@@ -66,6 +70,10 @@ func (u *Upstream) keys() []key {
 				return errValue
 			}
 			return text(&u.Hierarchy)(s)
+		}},
+		{name: "unique-ids", accepts: "a form such as %08Xu%08Xv", set: func(s string) (err error) {
+			u.UniqueIDs, err = uidl.Parse(s)
+			return err
 		}},
 		duration("reuse", "", &u.Reuse, 0, 10*time.Minute),
 		choice("id", "", &u.TellClient, option("none", false), option("client", true)),
@@ -166,6 +174,9 @@ func (l *loader) upstream(u Upstream) {
 	}
 	if u.JMAP && u.Hierarchy != "" {
 		wrong("hierarchy", "it goes with imap:// and imaps://; JMAP has / always; leave it out")
+	}
+	if u.JMAP && u.UniqueIDs != (uidl.Format{}) {
+		wrong("unique-ids", "it goes with imap:// and imaps://; over JMAP they are the server's own; leave it out")
 	}
 	if u.Reuse > 0 && (u.TellClient || u.ProxyProtocol) {
 		wrong("reuse", "a connection that is reused would show the server the address of an earlier client; leave out reuse, or id and proxy-protocol")

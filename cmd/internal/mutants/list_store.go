@@ -31,7 +31,11 @@ func store() []Mutant {
 			"\t\tif failed != nil {\n\t\t\treturn failed\n\t\t}\n", "\t\tif failed != nil {\n\t\t\tu.left = 0\n\t\t\treturn nil\n\t\t}\n"),
 		one("BODY_without_PEEK", "reading changes nothing", "section.go", "Peek: true", "Peek: false"),
 		one("unique_id_without_UIDVALIDITY", "a unique-id means one message for ever", "maildrop.go",
-			"strconv.AppendUint(dst, uint64(m.uidValidity), 10)", "strconv.AppendUint(dst, 1, 10)"),
+			"Append(dst, m.uidValidity, m.uids[i])", "Append(dst, 1, m.uids[i])"),
+		{"numbers_of_a_unique_id_run_together", "two messages never have one unique-id", "./upstream/imap/uidl", []Edit{
+			{dir + "uidl/format.go", `return f.between == "" ||`, `return f.between != "" &&`}}},
+		{"a_form_without_UIDVALIDITY", "a unique-id means one message for ever", "./upstream/imap/uidl", []Edit{
+			{dir + "uidl/format.go", "case len(found) != 2 || text[found[0][6]] == text[found[1][6]]:", "case len(found) != 2:"}}},
 		one("a_short_list_is_shown", "a list that lacks messages fails the login", "list.go",
 			"if len(l.uids) < int(box.exists) || box.uidNext != 0 && len(l.uids) > int(box.exists) {", "if false {"),
 		one("UIDNOTSTICKY_is_taken", "no unique-ids are made of UIDs that change", "list.go",

@@ -54,7 +54,7 @@ func scrape(t testing.TB, addr string) map[string]float64 {
 	return series
 }
 
-// mostSeries is how many series a configuration may have, as the README says it. more
+// mostSeries is how many series a configuration may have, as deploy/docs/metrics.md says it. more
 // is for shared secrets, tokens and certificates of clients, an auth_http service and
 // grants.
 func mostSeries(listeners, upstreams, routes, grants int, more bool) int {

@@ -53,7 +53,7 @@ func (l *killLab) client(ctx context.Context, addr string) (*popClient, func(), 
 
 // session reads and deletes, and goes on until it is cut off.
 func (l *killLab) session(addr string) *popClient {
-	ctx, cancel := context.WithTimeout(l.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
 	defer cancel()
 	c, end, err := l.client(ctx, addr)
 	if err != nil {
@@ -77,7 +77,7 @@ func (l *killLab) after(first *popClient, where string) (login time.Duration) {
 	start := time.Now()
 	g := startGateway(l.t, l.bin, l.h.imap.Addr())
 	defer g.kill()
-	ctx, cancel := context.WithTimeout(l.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
 	defer cancel()
 	c, end, err := l.client(ctx, g.addr)
 	if err != nil {

@@ -37,7 +37,7 @@ func dial(t *testing.T, s *imaptest.Server) *wire {
 func onto(t *testing.T, c net.Conn) *wire {
 	t.Helper()
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return &wire{t: t, conn: c, br: bufio.NewReader(c)}
 }
 

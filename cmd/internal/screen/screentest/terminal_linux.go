@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long a test waits for what has to come.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // A Terminal is both ends of a pseudo terminal: the program's, and the one that a
 // person has before him.
