@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/popgate/popgate/metrics"
 )
@@ -82,6 +85,51 @@ func TestUpstreamsComeAndGo(t *testing.T) {
 	use("goes", "stays")
 	first["goes"].Connection(-1)
 	wants("when it is back", map[string]float64{"stays": 2, "goes": 0})
+}
+
+// The engine knows a mail server by its name alone: what it tells of one that has
+// gone, or of none, is counted for no other.
+func TestSizesAreCountedForTheMailServerOfThatName(t *testing.T) {
+	m := metrics.New(metrics.Build{}, sets())
+	wants := func(step, series string) {
+		t.Helper()
+		want := "# HELP popgate_size_mismatch_total Messages whose size in the list was not the size that was sent.\n# TYPE popgate_size_mismatch_total counter\n" + series
+		if err := testutil.GatherAndCompare(m.Gatherer(), strings.NewReader(want), "popgate_size_mismatch_total"); err != nil {
+			t.Errorf("%s: %v", step, err)
+		}
+	}
+	m.SizeMismatch("one")
+	m.UseUpstreams(m.Upstreams(upstreamOps("one", "two")))
+	for _, name := range []string{"one", "two", "two", "", "nobody"} {
+		m.SizeMismatch(name)
+	}
+	wants("of two", "popgate_size_mismatch_total{upstream=\"one\"} 1\npopgate_size_mismatch_total{upstream=\"two\"} 2\n")
+	m.UseUpstreams(m.Upstreams(upstreamOps("two")))
+	m.SizeMismatch("one")
+	wants("one is gone", "popgate_size_mismatch_total{upstream=\"two\"} 2\n")
+
+	var many []string
+	for i := range metrics.MaxUpstreams + 2 {
+		many = append(many, fmt.Sprint("u", i))
+	}
+	m.UseUpstreams(m.Upstreams(upstreamOps(many...)))
+	m.SizeMismatch(many[metrics.MaxUpstreams])
+	m.SizeMismatch(many[metrics.MaxUpstreams+1])
+	families, err := m.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := map[string]float64{}
+	for _, f := range families {
+		for _, x := range f.GetMetric() {
+			if f.GetName() == "popgate_size_mismatch_total" && x.GetCounter().GetValue() > 0 {
+				sum[x.GetLabel()[0].GetValue()] = x.GetCounter().GetValue()
+			}
+		}
+	}
+	if !maps.Equal(sum, map[string]float64{metrics.Other: 2}) {
+		t.Errorf("counted for %v, want both for %s", sum, metrics.Other)
+	}
 }
 
 // An upstream that has become another service has the requests of that.

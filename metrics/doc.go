@@ -24,8 +24,8 @@
 //     abandoned + removed + missing + kept.
 //
 // Limits: the configuration decides how many series there are, those of the runtime
-// and the process included. They are at most 230, and 45 for each listener, 175 for
-// each upstream (90 over JMAP), 3 for each route and 12 for each grant, and 85 more
+// and the process included. They are at most 223, and 45 for each listener, 182 for
+// each upstream (97 over JMAP), 3 for each route and 12 for each grant, and 85 more
 // where there are shared secrets, tokens or certificates of clients, an auth_http
 // service or grants: fewer than 500 for two listeners and one upstream. [MaxUpstreams]
 // and [MaxRoutes] have series of their own.

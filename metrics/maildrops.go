@@ -22,12 +22,11 @@ func Outcomes() []string { return []string{Marked, Reset, Abandoned, Removed, Mi
 
 // maildrops is what becomes of messages.
 type maildrops struct {
-	openTime       prometheus.Histogram
-	messages       prometheus.Counter
-	octets         prometheus.Counter
-	deletions      *prometheus.CounterVec
-	seenFailures   prometheus.Counter
-	sizeMismatches prometheus.Counter
+	openTime     prometheus.Histogram
+	messages     prometheus.Counter
+	octets       prometheus.Counter
+	deletions    *prometheus.CounterVec
+	seenFailures prometheus.Counter
 }
 
 func newMaildrops(f factory) maildrops {
@@ -38,8 +37,6 @@ func newMaildrops(f factory) maildrops {
 		deletions: f.counters("deletions_total", "Deletions by outcome: marked = reset + abandoned + removed + missing + kept.", label{"outcome", Outcomes()}),
 		seenFailures: f.counter("seen_failures_total",
 			"Messages that could not be marked as read."),
-		sizeMismatches: f.counter("size_mismatch_total",
-			"Messages whose size in the list was not the size that was sent."),
 	}
 }
 
@@ -66,6 +63,3 @@ func (m *maildrops) Deletions(outcome string, n int) {
 
 // SeenFailed counts n messages that could not be marked as read.
 func (m *maildrops) SeenFailed(n int) { m.seenFailures.Add(float64(max(n, 0))) }
-
-// SizeMismatch counts a message whose size in the list was not its size.
-func (m *maildrops) SizeMismatch() { m.sizeMismatches.Inc() }

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -23,11 +24,9 @@ type upstreams struct {
 	registry          *prometheus.Registry
 	results, listings set
 
-	listed    *prometheus.CounterVec
-	readAhead *prometheus.CounterVec
-
 	mu    sync.Mutex
-	shown map[string]*Upstream // by the label
+	used  map[string]*Upstream // by the name
+	shown map[string]*Upstream // the same by the label
 }
 
 // What became of a message that was fetched before it was asked for.
@@ -37,23 +36,18 @@ const (
 )
 
 func newUpstreams(r *prometheus.Registry, s Sets) *upstreams {
-	f := factory{r}
-	u := &upstreams{registry: r, results: s.Results, listings: s.Listings}
-	u.listed = f.counters("upstream_listings_total", "Mailboxes listed: `full`, `unchanged` (nothing asked for), `added` (what came), `removed` (what came, and what is left).",
-		label{"how", u.listings})
-	u.readAhead = f.counters("upstream_read_ahead_messages_total", "Messages fetched before they were asked for: `used`, or `dropped`.",
-		label{"result", set{readAheadUsed, readAheadDropped}})
-	return u
+	return &upstreams{registry: r, results: s.Results, listings: s.Listings}
 }
 
-// Listed counts a mailbox listed.
-func (u *upstreams) Listed(how string) { u.listed.WithLabelValues(u.listings.of(how)).Inc() }
-
-// ReadAhead counts messages that were fetched before they were asked for, by
-// whether somebody asked for them in the end.
-func (u *upstreams) ReadAhead(used, dropped int) {
-	u.readAhead.WithLabelValues(readAheadUsed).Add(float64(max(used, 0)))
-	u.readAhead.WithLabelValues(readAheadDropped).Add(float64(max(dropped, 0)))
+// SizeMismatch counts a message whose size in the list of the mail service with
+// this name was not its size. Where none has the name now, nothing comes of it.
+func (u *upstreams) SizeMismatch(name string) {
+	u.mu.Lock()
+	one := u.used[name]
+	u.mu.Unlock()
+	if one != nil {
+		one.sizeMismatches.Inc()
+	}
 }
 
 // Upstreams returns what counts each of the upstreams of a configuration, by its
@@ -78,7 +72,7 @@ func (u *upstreams) Upstreams(list []UpstreamOps) map[string]*Upstream {
 	counts := map[string]*Upstream{}
 	for name, ops := range ops {
 		if counts[name] = u.shown[name]; counts[name] == nil || !slices.Equal(counts[name].ops, ops) {
-			counts[name] = newUpstream(name, ops, u.results)
+			counts[name] = newUpstream(name, ops, u.results, u.listings)
 		}
 	}
 	out := map[string]*Upstream{}
@@ -106,28 +100,31 @@ func (u *upstreams) UseUpstreams(next map[string]*Upstream) {
 			u.registry.MustRegister(one.series)
 		}
 	}
-	u.shown = shown
+	u.used, u.shown = maps.Clone(next), shown
 }
 
 // An Upstream counts what passes between the gateway and one mail service. It
 // can be told of more, and nothing comes of it, when its series are gone.
 type Upstream struct {
-	name         string // the label
-	ops, results set
-	series       prometheus.Collector
+	name                   string // the label
+	ops, results, listings set
+	series                 prometheus.Collector
 
-	requests    *prometheus.CounterVec
-	requestTime *prometheus.HistogramVec
-	logged      prometheus.Gauge
-	reused      prometheus.Counter
-	idsChanged  prometheus.Counter
+	requests       *prometheus.CounterVec
+	requestTime    *prometheus.HistogramVec
+	logged         prometheus.Gauge
+	reused         prometheus.Counter
+	listed         *prometheus.CounterVec
+	readAhead      *prometheus.CounterVec
+	idsChanged     prometheus.Counter
+	sizeMismatches prometheus.Counter
 }
 
-func newUpstream(name string, ops, results set) *Upstream {
+func newUpstream(name string, ops, results, listings set) *Upstream {
 	own := prometheus.NewRegistry()
 	f := factory{own}
 	return &Upstream{
-		name: name, ops: ops, results: results,
+		name: name, ops: ops, results: results, listings: listings,
 		series: prometheus.WrapCollectorWith(prometheus.Labels{"upstream": name}, own),
 		requests: f.counters("upstream_requests_total", "Requests to a mail server, by operation and result.",
 			label{"op", ops}, label{"result", results}),
@@ -135,8 +132,14 @@ func newUpstream(name string, ops, results set) *Upstream {
 			label{"op", ops}),
 		logged: f.gauge("upstream_connections", "Connections to a mail server that are logged in, waiting ones included."),
 		reused: f.counter("upstream_reused_total", "Sessions that went on with a connection to a mail server that had waited (setting upstream.reuse)."),
+		listed: f.counters("upstream_listings_total", "Mailboxes listed: `full`, `unchanged` (nothing asked for), `added` (what came), `removed` (what came, and what is left).",
+			label{"how", listings}),
+		readAhead: f.counters("upstream_read_ahead_messages_total", "Messages fetched before they were asked for: `used`, or `dropped`.",
+			label{"result", set{readAheadUsed, readAheadDropped}}),
 		idsChanged: f.counter("unique_ids_changed_total",
 			"Mailboxes whose messages a mail server has given other UIDs since the session before, so that clients take all mail for new. Known of mailboxes in the list cache."),
+		sizeMismatches: f.counter("size_mismatch_total",
+			"Messages whose size in the list was not the size that was sent."),
 	}
 }
 
@@ -153,6 +156,16 @@ func (u *Upstream) Connection(delta int) { u.logged.Add(float64(delta)) }
 // Reused counts a session that went on with a connection to the mail service that
 // had waited.
 func (u *Upstream) Reused() { u.reused.Inc() }
+
+// Listed counts a mailbox listed.
+func (u *Upstream) Listed(how string) { u.listed.WithLabelValues(u.listings.of(how)).Inc() }
+
+// ReadAhead counts messages that were fetched before they were asked for, by
+// whether somebody asked for them in the end.
+func (u *Upstream) ReadAhead(used, dropped int) {
+	u.readAhead.WithLabelValues(readAheadUsed).Add(float64(max(used, 0)))
+	u.readAhead.WithLabelValues(readAheadDropped).Add(float64(max(dropped, 0)))
+}
 
 // UniqueIDsChanged counts a mailbox whose unique-ids are others than before.
 func (u *Upstream) UniqueIDsChanged() { u.idsChanged.Inc() }

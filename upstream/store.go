@@ -43,11 +43,12 @@ type Account interface {
 	Close() error
 }
 
-// Terms are the operator's wishes for the sessions on an account. The zero value
-// has none.
+// Terms are what the operator has set for the sessions on an account. The zero
+// value has no wish.
 type Terms struct {
-	ReadOnly bool // no message can be marked as deleted
-	MarkSeen bool // UPDATE marks as read what was retrieved whole
+	Upstream string // the mail server's name in the configuration, for metrics
+	ReadOnly bool   // no message can be marked as deleted
+	MarkSeen bool   // UPDATE marks as read what was retrieved whole
 }
 
 // A Snapshot is a maildrop as it stood when it was opened. Indexes run from 0

@@ -23,7 +23,7 @@ func TestTheCacheFileOutlivesTheProcess(t *testing.T) {
 		c.do("STAT", "+OK 3 ")
 		c.do("QUIT", "+OK")
 		c.ended()
-		s.wantMetrics(t, fmt.Sprintf("popgate_upstream_listings_total{how=%q} 1", how))
+		s.wantMetrics(t, fmt.Sprintf("popgate_upstream_listings_total{how=%q,upstream=\"upstream\"} 1", how))
 		s.stop()
 		if code := s.code(t); code != exitOK {
 			t.Errorf("exit code %d", code)

@@ -101,7 +101,7 @@ func (c *checkCommand) try(ctx context.Context, env environment, cfg config.Conf
 		}
 		login.Secret = upstream.NewSecret(password)
 	}
-	t, err := newTrial(cfg, env, c.JSON)
+	t, err := newTrial(ctx, cfg, env, c.JSON)
 	if err != nil {
 		return tried, err
 	}

@@ -68,7 +68,7 @@ type abilityJSON struct {
 // newTrial opens what a login needs. The files that a gateway may hold at this time
 // are left alone: lists are not kept, and what a window shows is remembered until
 // the end of the trial.
-func newTrial(cfg config.Config, env environment, quiet bool) (t *trial, err error) {
+func newTrial(ctx context.Context, cfg config.Config, env environment, quiet bool) (t *trial, err error) {
 	t = &trial{cfg: cfg, env: env, quiet: quiet}
 	var ends []func() error
 	t.close = func() (err error) {
@@ -88,7 +88,7 @@ func newTrial(cfg config.Config, env environment, quiet bool) (t *trial, err err
 		return nil, err
 	}
 	ends = append(ends, func() error { return os.RemoveAll(folder) })
-	shown, err := ledger.Open(ledger.Options{File: folder + "/ledger"})
+	shown, err := ledger.Open(ctx, ledger.Options{File: folder + "/ledger"})
 	if err != nil {
 		return nil, err
 	}

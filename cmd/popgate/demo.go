@@ -100,7 +100,7 @@ func (d dialogue) Write(p []byte) (int, error) {
 
 // startGateway runs a gateway beside the caller.
 func startGateway(ctx context.Context, cfg config.Config, log *slog.Logger) (address string, stop func() error, err error) {
-	g, err := newGateway(cfg, readBuild(), &sockets{}, log)
+	g, err := newGateway(ctx, cfg, readBuild(), &sockets{}, log)
 	if err != nil {
 		return "", nil, err
 	}

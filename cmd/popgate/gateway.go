@@ -68,8 +68,9 @@ type gateway struct {
 }
 
 // newGateway turns the configuration into the options of every package. It
-// opens nothing but the files that are named.
-func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *slog.Logger) (*gateway, error) {
+// opens nothing but the files that are named, and waits for those that another
+// process has until ctx ends.
+func newGateway(ctx context.Context, cfg config.Config, build metrics.Build, handed *sockets, log *slog.Logger) (*gateway, error) {
 	g := &gateway{cfg: cfg, log: log, plain: log, names: listenerNames(cfg.Listen), sockets: handed, supervisor: supervisor{log}}
 	var limited bool
 	var err error
@@ -99,10 +100,10 @@ func newGateway(cfg config.Config, build metrics.Build, handed *sockets, log *sl
 	if g.grants, err = openGrants(cfg.OAuth, g.metrics, log); err != nil {
 		return nil, err
 	}
-	if g.cache, err = newCache(cfg.Cache, log); err != nil {
+	if g.cache, err = newCache(ctx, cfg.Cache, log); err != nil {
 		return nil, errors.Join(err, g.grants.close())
 	}
-	if g.ledger, err = newLedger(cfg.Ledger, log); err == nil {
+	if g.ledger, err = newLedger(ctx, cfg.Ledger, log); err == nil {
 		err = g.assemble()
 	}
 	if err != nil {

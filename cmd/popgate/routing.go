@@ -121,7 +121,7 @@ func (r *routing) destination(c config.Route, name string, d config.Delete) (ups
 	if err != nil {
 		return nil, err
 	}
-	return wrap.Terms(wrap.Contract(store), upstream.Terms{ReadOnly: d == config.Refuse, MarkSeen: c.Seen}), nil
+	return wrap.Terms(wrap.Contract(store), upstream.Terms{Upstream: name, ReadOnly: d == config.Refuse, MarkSeen: c.Seen}), nil
 }
 
 // authHTTP is the store of a route whose service is asked. All that it may choose

@@ -18,6 +18,7 @@ import (
 	"github.com/popgate/popgate/cmd/internal/config"
 	"github.com/popgate/popgate/metrics"
 	"github.com/popgate/popgate/upstream"
+	"github.com/popgate/popgate/upstream/imap/imaptest"
 	"github.com/popgate/popgate/upstream/route"
 )
 
@@ -90,6 +91,44 @@ routes:
 	if _, body := s.get(t, "/metrics"); strings.Contains(body, "popgate_auth_http_duration_seconds") {
 		t.Error("there are series of an auth_http service that nobody asks")
 	}
+}
+
+// Of several mail servers the metrics tell which one it is: one that lists another
+// size than it sends, or one whose mailboxes are listed in full each time.
+func TestWhatAMailServerDoesIsCountedForIt(t *testing.T) {
+	config := "upstreams:\n"
+	for _, name := range []string{"right", "wrong"} {
+		srv := imaptest.New(t, imaptest.Full(), imaptest.TCP(), imaptest.User("alice", canary))
+		text := message(1)
+		size := int64(len(text))
+		if name == "wrong" {
+			size++
+		}
+		srv.Mailbox("alice", "INBOX").AppendBody(strings.NewReader(text), size)
+		config += fmt.Sprintf("  - {name: %s, url: imap://%s}\n", name, srv.Addr())
+	}
+	s := serve(t, "--config", writeConfig(t, config+`
+metrics: 127.0.0.1:0
+listen: pop3://127.0.0.1:0
+routes:
+  - {name: right, match: {domains: right.example}, user: "{local}", upstream: right}
+  - {name: wrong, match: {domains: wrong.example}, user: "{local}", upstream: wrong}
+`))
+	for _, user := range []string{"alice@right.example", "alice@wrong.example", "alice@wrong.example"} {
+		c := connect(t, s.pop3[0])
+		c.loginAs(user, "+OK 1 ")
+		c.list("RETR 1")
+		c.do("QUIT", "+OK")
+		c.ended()
+	}
+	s.wantMetrics(t,
+		`popgate_size_mismatch_total{upstream="right"} 0`,
+		`popgate_size_mismatch_total{upstream="wrong"} 2`,
+		`popgate_upstream_listings_total{how="full",upstream="right"} 1`,
+		`popgate_upstream_listings_total{how="full",upstream="wrong"} 1`,
+		`popgate_upstream_listings_total{how="unchanged",upstream="wrong"} 1`,
+		`popgate_upstream_read_ahead_messages_total{result="used",upstream="right"} 0`,
+	)
 }
 
 // Who opens one maildrop by two routes meets the lock.

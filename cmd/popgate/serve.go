@@ -52,7 +52,7 @@ func (c *serveCommand) Run(ctx context.Context, env environment) error {
 		return err
 	}
 	build := readBuild()
-	g, err := newGateway(cfg, build, handed, log)
+	g, err := newGateway(ctx, cfg, build, handed, log)
 	if err != nil {
 		return errors.Join(err, handed.close())
 	}

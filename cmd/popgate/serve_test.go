@@ -66,8 +66,8 @@ func TestServeReadsAndDeletes(t *testing.T) {
 		fmt.Sprintf(`popgate_retrieved_bytes_total %d`, len(message(1)+message(2)+message(3))),
 		`popgate_commands_total{command="DELE",status="ok"} 4`,
 		`popgate_open_duration_seconds_count 3`,
-		`popgate_upstream_listings_total{how="full"} 1`,
-		`popgate_upstream_listings_total{how="unchanged"} 2`,
+		`popgate_upstream_listings_total{how="full",upstream="upstream"} 1`,
+		`popgate_upstream_listings_total{how="unchanged",upstream="upstream"} 2`,
 		`popgate_upstream_connections{upstream="upstream"} 0`,
 	)
 	if _, body := s.get(t, "/metrics"); strings.Contains(own(body), `"other"`) {

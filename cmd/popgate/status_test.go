@@ -69,7 +69,7 @@ func TestAReloadIsSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := newGateway(cfg, metrics.Build{}, &sockets{}, slog.New(slog.DiscardHandler))
+	g, err := newGateway(t.Context(), cfg, metrics.Build{}, &sockets{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

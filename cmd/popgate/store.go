@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -24,19 +25,19 @@ import (
 )
 
 // newCache opens the lists of mailboxes; nil where there is to be none.
-func newCache(c config.Cache, log *slog.Logger) (*listcache.Cache, error) {
+func newCache(ctx context.Context, c config.Cache, log *slog.Logger) (*listcache.Cache, error) {
 	if c.Memory == 0 {
 		return nil, nil
 	}
-	return listcache.New(listcache.Options{Memory: c.Memory, File: c.File, Logger: log})
+	return listcache.New(ctx, listcache.Options{Memory: c.Memory, File: c.File, Logger: log})
 }
 
 // newLedger opens what windows have shown; nil where there is none.
-func newLedger(c config.Ledger, log *slog.Logger) (*ledger.Ledger, error) {
+func newLedger(ctx context.Context, c config.Ledger, log *slog.Logger) (*ledger.Ledger, error) {
 	if c.File == "" {
 		return nil, nil
 	}
-	return ledger.Open(ledger.Options{File: c.File, Logger: log})
+	return ledger.Open(ctx, ledger.Options{File: c.File, Logger: log})
 }
 
 // waitingConns is how many upstream connections wait for a next session, where

@@ -166,7 +166,7 @@ func pop3Trace(m *metrics.Metrics) pop3.Trace {
 			m.Deletions(metrics.Missing, d.Missing)
 			m.Deletions(metrics.Kept, d.Kept)
 		},
-		SizeMismatch: func(_, _ int64) { m.SizeMismatch() },
+		SizeMismatch: func(upstream string, _, _ int64) { m.SizeMismatch(upstream) },
 		Panicked:     m.Panicked,
 	}
 }
@@ -176,10 +176,10 @@ func throttleTrace(m *metrics.Metrics) wrap.ThrottleTrace {
 }
 
 func imapTrace(m *metrics.Metrics, u *metrics.Upstream) imap.Trace {
-	return imap.Trace{Request: u.Request, Listed: m.Listed, Connection: u.Connection, SeenFailed: m.SeenFailed,
-		ReadAhead: m.ReadAhead, Reused: u.Reused, Renumbered: u.UniqueIDsChanged}
+	return imap.Trace{Request: u.Request, Listed: u.Listed, Connection: u.Connection, SeenFailed: m.SeenFailed,
+		ReadAhead: u.ReadAhead, Reused: u.Reused, Renumbered: u.UniqueIDsChanged}
 }
 
 func jmapTrace(m *metrics.Metrics, u *metrics.Upstream) jmap.Trace {
-	return jmap.Trace{Request: u.Request, Listed: m.Listed, Connection: u.Connection, SeenFailed: m.SeenFailed, ReadAhead: m.ReadAhead}
+	return jmap.Trace{Request: u.Request, Listed: u.Listed, Connection: u.Connection, SeenFailed: m.SeenFailed, ReadAhead: u.ReadAhead}
 }

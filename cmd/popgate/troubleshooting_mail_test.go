@@ -115,7 +115,7 @@ func wrongSizes(c *trouble) {
 			c.Errorf("RETR: %q, want %q", got, text)
 		}
 		client.do("QUIT", "+OK")
-		c.counts(s, mistakes, "popgate_size_mismatch_total")
+		c.counts(s, mistakes, "popgate_size_mismatch_total", `upstream="upstream"`)
 	}
 }
 

@@ -255,7 +255,7 @@ func (w *watched) events(t *testing.T) (end func()) {
 		`popgate_deletions_total{outcome="kept"}`:                1,
 		`popgate_deletions_total{outcome="marked"}`:              1,
 		`popgate_panics_total`:                                   1,
-		`popgate_size_mismatch_total`:                            1,
+		`popgate_size_mismatch_total{upstream="upstream"}`:       1,
 		`popgate_oauth_requests_total{grant="g",outcome="down"}`: 1000,
 	})
 	return nil

@@ -111,7 +111,7 @@ func (v *rival) overIMAP(tell func(how string)) {
 	if v.plain, err = imap.New(o); err != nil {
 		t.Fatal(err)
 	}
-	if o.Cache, err = listcache.New(listcache.Options{File: filepath.Join(t.TempDir(), "lists")}); err != nil {
+	if o.Cache, err = listcache.New(t.Context(), listcache.Options{File: filepath.Join(t.TempDir(), "lists")}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -304,7 +304,7 @@ func aWindowStays(t *testing.T, s *station) {
 	file := filepath.Join(t.TempDir(), "ledger")
 	numbers := func(w imap.Window, remove ...int) (out []int) {
 		t.Helper()
-		l, err := ledger.Open(ledger.Options{File: file})
+		l, err := ledger.Open(t.Context(), ledger.Options{File: file})
 		if err != nil {
 			t.Fatal(err)
 		}

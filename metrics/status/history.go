@@ -66,13 +66,13 @@ type keeping struct {
 func watched(name string) []keeping {
 	by := func(labels ...string) []keeping { return []keeping{{name, labels}} }
 	switch name {
-	case sessions, connsLimit, messages, octets, commandTime, sizeMismatch, configGood, configTime, panics:
+	case sessions, connsLimit, messages, octets, commandTime, configGood, configTime, panics:
 		return by()
 	case sessionsEnded:
 		return by("end")
 	case connections, certGood:
 		return by("listener")
-	case upstreamConns, idsChanged:
+	case upstreamConns, idsChanged, sizeMismatch:
 		return by("upstream")
 	case logins:
 		return by("result")

@@ -132,7 +132,7 @@ func TestWhatFailsIsToLookAt(t *testing.T) {
 			"The last requests all failed, just now: unavailable. They went to imaps://imap.example.net:993."},
 		{"a_fault", func(b *bench) { b.m.Panicked() }, "1 fault in the program since the start"},
 		{"kept", func(b *bench) { b.m.Deletions(metrics.Kept, 2) }, "2 deletions did not take effect"},
-		{"a_size", func(b *bench) { b.m.SizeMismatch() }, "1 message had another size"},
+		{"a_size", func(b *bench) { b.m.SizeMismatch("upstream") }, "1 message had another size than imaps://imap.example.net:993 listed."},
 		{"a_certificate", func(b *bench) {
 			b.m.CertificateShown("pop3s://0.0.0.0:995", time.Now().Add(13*24*time.Hour+every))
 		}, "The certificate of pop3s://0.0.0.0:995 expires in 13" + gap + "d."},

@@ -402,9 +402,9 @@ func (h *history) attention(all stretch, now time.Time, f Facts) (out []notice) 
 		if n := h.sum(all, idsChanged, u.Name); n > 0 {
 			add("warn", "Warning", "%s renumbered: clients fetch all of the mail there again. The mail server is %s.", plural(n, "mailbox was", "mailboxes were"), u.URL)
 		}
-	}
-	if n := h.sum(all, sizeMismatch); n > 0 {
-		add("warn", "Warning", "%s had another size than the mail server listed.", plural(n, "message", "messages"))
+		if n := h.sum(all, sizeMismatch, u.Name); n > 0 {
+			add("warn", "Warning", "%s had another size than %s listed.", plural(n, "message", "messages"), u.URL)
+		}
 	}
 	if open, most := h.now(connections), h.last(key{metric: connsLimit}); most > 0 && open >= 0.8*most {
 		add("warn", "Warning", "%s of %s connections are open.", count(open), count(most))

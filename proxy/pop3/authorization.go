@@ -117,16 +117,21 @@ func (s *session) watched(user string) upstream.Transcript {
 	return s.transcript
 }
 
-// takeMaildrop returns errClientGone where that is the reason.
-func (s *session) takeMaildrop(c upstream.Credentials) (_ upstream.Maildrop, err error) {
+// takeMaildrop returns errClientGone where that is the reason, or a panic, which
+// has ended the session.
+func (s *session) takeMaildrop(c upstream.Credentials) (m upstream.Maildrop, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.opts.UpstreamTime)
 	defer cancel()
-	ctx, unwatch := s.whileConnected(ctx)
-	defer func() {
-		if unwatch() && err != nil {
-			err = errClientGone
-		}
-	}()
+	err = errClientGone
+	gone := s.whileConnected(ctx, func(ctx context.Context) { m, err = s.open(ctx, c) })
+	if gone && err != nil {
+		err = errClientGone
+	}
+	return m, err
+}
+
+// open logs in to the store and opens the maildrop.
+func (s *session) open(ctx context.Context, c upstream.Credentials) (upstream.Maildrop, error) {
 	account, err := s.opts.Store.Login(ctx, c)
 	if err != nil {
 		return nil, err

@@ -270,8 +270,8 @@ func (r *record) trace() pop3.Trace {
 				r.deletions = d
 			})
 		},
-		SizeMismatch: func(told, sent int64) {
-			note(func() { r.mismatches = append(r.mismatches, fmt.Sprint(told, " ", sent)) })
+		SizeMismatch: func(upstream string, told, sent int64) {
+			note(func() { r.mismatches = append(r.mismatches, fmt.Sprint(upstream, ": ", told, " ", sent)) })
 		},
 		Panicked: func() { note(func() { r.panics++ }) },
 	}

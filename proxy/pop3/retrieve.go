@@ -183,6 +183,6 @@ func (s *session) sent(n int, octets int64, whole, retr bool) {
 		s.marks.seen.add(index(n))
 	}
 	if size := s.drop.Size(index(n)); retr && octets != size {
-		call2(s.opts.Trace.SizeMismatch, size, octets)
+		call3(s.opts.Trace.SizeMismatch, s.terms.Upstream, size, octets)
 	}
 }

@@ -41,7 +41,7 @@ func (f *fake) Login(ctx context.Context, c upstream.Credentials) (upstream.Acco
 	}
 	return f, nil
 }
-func (f *fake) Terms() upstream.Terms { return upstream.Terms{} }
+func (f *fake) Terms() upstream.Terms { return upstream.Terms{Upstream: "fake"} }
 
 func (f *fake) Key() string                                     { return "key" }
 func (f *fake) Open(context.Context) (upstream.Maildrop, error) { return f, nil }
@@ -119,7 +119,7 @@ func TestTheSizeTheServiceAnnouncesIsTold(t *testing.T) {
 	if want := welcome + "+OK 17 octets\r\nSubject: x\r\n\r\n..dot\r\n.\r\n+OK\r\nSubject: x\r\n\r\n..dot\r\n.\r\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if want := []string{"99 20"}; !slices.Equal(l.mismatches, want) {
+	if want := []string{"fake: 99 20"}; !slices.Equal(l.mismatches, want) {
 		t.Errorf("size mismatches: %q, want %q", l.mismatches, want)
 	}
 	if want := []string{"20 true", "20 true"}; !slices.Equal(l.retrieved, want) {

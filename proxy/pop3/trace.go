@@ -39,8 +39,8 @@ type Trace struct {
 	Deletions func(Deletions)
 
 	// SizeMismatch is called when the octets sent for a whole message are not
-	// what the list says.
-	SizeMismatch func(told, sent int64)
+	// what the list says, with the name of the mail server (upstream.Terms).
+	SizeMismatch func(upstream string, told, sent int64)
 
 	// Panicked is called when a fault in the program ended a session.
 	Panicked func()

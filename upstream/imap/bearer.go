@@ -17,19 +17,19 @@ import (
 func (d *dialogue) authenticateBearer(c upstream.Credentials) (st imapguard.Status, why refusal, err error) {
 	var mechanism, response, end string
 	switch {
-	case d.caps["AUTH=XOAUTH2"]:
+	case d.caps.has("AUTH=XOAUTH2"):
 		mechanism, response = "XOAUTH2", inBase64(xoauth2(c))
-	case d.caps["AUTH=OAUTHBEARER"]:
+	case d.caps.has("AUTH=OAUTHBEARER"):
 		mechanism, response, end = "OAUTHBEARER", inBase64(d.o.oauthBearer(c)), inBase64("\x01")
 	default:
 		return st, why, failf(upstream.Internal, opLogin, "the server offers neither AUTH=XOAUTH2 nor AUTH=OAUTHBEARER on this connection: it takes no access token")
 	}
 	command := "AUTHENTICATE " + mechanism
-	sent := d.caps["SASL-IR"] && len(response) < maxInitial
+	sent := d.caps.has("SASL-IR") && len(response) < maxInitial
 	if sent {
 		command += " " + response
 	}
-	d.caps = nil // others may be true after login
+	d.caps = capabilities{} // others may be true after login
 	st, err = d.converse(command, func(challenge []byte) (string, error) {
 		switch {
 		case !sent:

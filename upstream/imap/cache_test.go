@@ -45,7 +45,7 @@ func newCached(t testing.TB, srv *imaptest.Server, o imap.Options) *cached {
 
 func newCache(t testing.TB, o listcache.Options) *listcache.Cache {
 	t.Helper()
-	cache, err := listcache.New(o)
+	cache, err := listcache.New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

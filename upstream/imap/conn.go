@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -36,20 +34,20 @@ type conn struct {
 // newConn hands a dialogue, whose login began at proved and has succeeded, over to
 // go-imap's client.
 func newConn(s *Store, d *dialogue, proved time.Time) *conn {
-	// What the library is shown decides how it writes mailbox names. They are in
-	// modified UTF-7 until UTF8=ACCEPT or IMAP4rev2 is enabled, which is never
-	// done here; a server that has no IMAP4rev1 takes UTF-8 (RFC 9051 section
-	// 5.1).
-	shown := maps.Clone(d.caps)
-	delete(shown, "IMAP4REV1")
-	delete(shown, "IMAP4REV2")
-	delete(shown, "UTF8=ACCEPT")
-	revision := "IMAP4rev1" // as the library spells it
-	if d.caps["IMAP4REV2"] && !d.caps["IMAP4REV1"] {
-		revision = "IMAP4rev2"
+	// What the library is shown decides how it writes: literals, MOVE, and mailbox
+	// names. These are in modified UTF-7 until UTF8=ACCEPT or IMAP4rev2 is enabled,
+	// which is never done here; a server that has no IMAP4rev1 takes UTF-8 (RFC
+	// 9051 section 5.1).
+	names := []string{"IMAP4rev1"} // as the library spells it
+	if d.caps.has("IMAP4REV2") && !d.caps.has("IMAP4REV1") {
+		names[0] = "IMAP4rev2"
 	}
-	names := append(slices.Sorted(maps.Keys(shown)), revision)
-	d.guard.Handover(names)
+	for _, name := range []string{"LITERAL+", "LITERAL-", "MOVE", "UIDPLUS"} {
+		if d.caps.has(name) {
+			names = append(names, name)
+		}
+	}
+	d.guard.Handover(names...)
 	c := &conn{store: s, guard: d.guard, caps: d.caps, proved: proved, client: imapclient.New(d.guard, nil)}
 	if c.client.WaitGreeting() != nil {
 		c.dead = true
@@ -232,7 +230,7 @@ func (c *conn) searchAll(ctx context.Context, max int) (uidRanges, error) {
 
 // inRanges asks for what is found as ranges, where the server can.
 func (c *conn) inRanges() *imap2.SearchOptions {
-	if !c.caps["ESEARCH"] {
+	if !c.caps.has("ESEARCH") {
 		return nil
 	}
 	return &imap2.SearchOptions{ReturnAll: true}
@@ -289,7 +287,7 @@ func (c *conn) noop(ctx context.Context) error {
 // 2), which servers write in any case of letters.
 func (c *conn) trash(ctx context.Context) (string, error) {
 	var options *imap2.ListOptions
-	if c.caps["SPECIAL-USE"] {
+	if c.caps.has("SPECIAL-USE") {
 		options = &imap2.ListOptions{SelectSpecialUse: true}
 	}
 	var name string

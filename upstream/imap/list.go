@@ -152,7 +152,7 @@ func (m *maildrop) changes(ctx context.Context, box mailbox, known *listcache.Li
 func (m *maildrop) show(ctx context.Context, box mailbox, all *listcache.List) error {
 	l := all
 	var criteria []*imap2.SearchCriteria
-	if !m.conn.caps["UIDPLUS"] {
+	if !m.conn.caps.has("UIDPLUS") {
 		criteria = append(criteria, &imap2.SearchCriteria{Flag: []imap2.Flag{imap2.FlagDeleted}})
 	}
 	if box.hasHidden || m.store.o.Delete == Hide {

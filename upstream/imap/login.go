@@ -45,11 +45,11 @@ func (d *dialogue) authenticate(c upstream.Credentials) (st imapguard.Status, wh
 	}
 	authorize, user := d.o.loginNames(c)
 	switch {
-	case d.caps["AUTH=PLAIN"]:
+	case d.caps.has("AUTH=PLAIN"):
 		st, err = d.authenticatePlain(authorize, user, c.Secret)
 	case authorize != "":
 		err = failf(upstream.Internal, opLogin, "the server does not offer AUTH=PLAIN on this connection, without which nobody logs in for another; some servers take both names in one, see the master separator")
-	case !d.caps["LOGINDISABLED"]:
+	case !d.caps.has("LOGINDISABLED"):
 		st, err = d.loginCommand(user, c.Secret)
 	default:
 		err = failf(upstream.Internal, opLogin, "the server offers neither AUTH=PLAIN nor LOGIN on this connection (it may demand TLS first)")
@@ -87,7 +87,7 @@ func inBase64(s string) string { return base64.StdEncoding.EncodeToString([]byte
 // is not sent with the login in one piece: a server may lose what comes behind a
 // command before login, and a lost password looks like a dead server.
 func (d *dialogue) id(c upstream.Credentials) error {
-	if !d.o.SendClient || !d.caps["ID"] || !c.Client.IsValid() {
+	if !d.o.SendClient || !d.caps.has("ID") || !c.Client.IsValid() {
 		return nil
 	}
 	text := `ID ("name" "popgate"`
@@ -121,8 +121,8 @@ func (d *dialogue) authenticatePlain(authorize, user string, secret upstream.Sec
 		return imapguard.Status{}, err
 	}
 	encoded := base64.StdEncoding.EncodeToString(response)
-	ir := d.caps["SASL-IR"]
-	d.caps = nil // others may be true after login
+	ir := d.caps.has("SASL-IR")
+	d.caps = capabilities{} // others may be true after login
 	if ir && len(encoded) < maxInitial {
 		return d.exchange("AUTHENTICATE " + mechanism + " " + encoded)
 	}
@@ -143,7 +143,7 @@ func (d *dialogue) loginCommand(user string, secret upstream.Secret) (imapguard.
 		*last += " {" + strconv.Itoa(len(arg)) + "}"
 		parts = append(parts, arg)
 	}
-	d.caps = nil // others may be true after login
+	d.caps = capabilities{} // others may be true after login
 	return d.exchange(parts[0], parts[1:]...)
 }
 

@@ -88,7 +88,7 @@ func (c *conn) naming(ctx context.Context) (naming, error) {
 	}
 	var n naming
 	err := c.do(ctx, opMailboxes, c.store.o.CommandTime, imapguard.Expect{}, func() error {
-		if c.caps["NAMESPACE"] {
+		if c.caps.has("NAMESPACE") {
 			return n.fromNamespace(c)
 		}
 		list := c.client.List("", "", nil) // RFC 3501 section 6.3.8: the separator and no mailbox

@@ -11,6 +11,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unique"
 
 	"github.com/popgate/popgate/upstream"
 	"github.com/popgate/popgate/upstream/imap/imapguard"
@@ -28,8 +29,18 @@ type dialogue struct {
 	o *Options
 }
 
-// capabilities is a set of capability names in upper case.
-type capabilities map[string]bool
+// capabilities is a set of capability names. All connections to a server have the
+// same, and share its memory. The zero value: not told.
+type capabilities struct {
+	names unique.Handle[string] // in upper case, each between two spaces
+}
+
+func (c capabilities) told() bool { return c != capabilities{} }
+
+// has reports whether name, which is in upper case, is one of them.
+func (c capabilities) has(name string) bool {
+	return c.told() && strings.Contains(c.names.Value(), " "+name+" ")
+}
 
 func newDialogue(g *imapguard.Conn, o *Options) *dialogue {
 	var r [4]byte
@@ -62,7 +73,7 @@ func (d *dialogue) startTLS(ctx context.Context, config *tls.Config) error {
 	if err := d.needCapabilities(); err != nil {
 		return err
 	}
-	if !d.caps["STARTTLS"] {
+	if !d.caps.has("STARTTLS") {
 		return failf(upstream.Internal, opConnect, "the server does not offer STARTTLS, without which no password is sent to it")
 	}
 	st, err := d.exchange("STARTTLS")
@@ -72,20 +83,20 @@ func (d *dialogue) startTLS(ctx context.Context, config *tls.Config) error {
 	if st.Type != "OK" {
 		return fmt.Errorf("STARTTLS: %v", st)
 	}
-	d.caps = nil // RFC 3501 section 6.2.1: what was said in clear text is forgotten
+	d.caps = capabilities{} // RFC 3501 section 6.2.1: what was said in clear text is forgotten
 	return d.guard.StartTLS(ctx, config)
 }
 
 // needCapabilities asks for the capabilities unless the server has told them.
 func (d *dialogue) needCapabilities() error {
-	if d.caps["IMAP4REV1"] || d.caps["IMAP4REV2"] {
+	if d.caps.has("IMAP4REV1") || d.caps.has("IMAP4REV2") {
 		return nil
 	}
 	st, err := d.exchange("CAPABILITY")
 	if err != nil {
 		return err
 	}
-	if st.Type != "OK" || d.caps == nil {
+	if st.Type != "OK" || !d.caps.told() {
 		return fmt.Errorf("CAPABILITY: %v", d.guard.Status())
 	}
 	return nil
@@ -135,7 +146,7 @@ func (d *dialogue) converse(text string, answer func(challenge []byte) (string, 
 				return imapguard.Status{}, err
 			}
 		case first == tag:
-			if caps := codeCapabilities(line); word == "OK" && caps != nil {
+			if caps := codeCapabilities(line); word == "OK" && caps.told() {
 				d.caps = caps
 			}
 			return parseTagged(word, rest), nil
@@ -180,27 +191,25 @@ func parseTagged(word string, rest []byte) imapguard.Status {
 	return imapguard.ParseStatus(append([]byte("* "+word+" "), rest...))
 }
 
-// codeCapabilities returns the set of an [CAPABILITY ...] response code, nil if
-// there is none.
+// codeCapabilities returns the set of an [CAPABILITY ...] response code, if
+// there is one.
 func codeCapabilities(line []byte) capabilities {
 	_, rest, ok := bytes.Cut(line, []byte("["))
 	if !ok {
-		return nil
+		return capabilities{}
 	}
 	code, _, ok := bytes.Cut(rest, []byte("]"))
 	name, list, _ := bytes.Cut(code, []byte(" "))
 	if !ok || !bytes.EqualFold(name, []byte("CAPABILITY")) {
-		return nil
+		return capabilities{}
 	}
 	return wordSet(list)
 }
 
-func wordSet(b []byte) capabilities {
-	caps := capabilities{}
-	for _, w := range strings.Fields(strings.ToUpper(string(b))) {
-		caps[w] = true
-	}
-	return caps
+// wordSet returns the set of a list with spaces between the names.
+func wordSet(list []byte) capabilities {
+	words := strings.Fields(strings.ToUpper(string(list)))
+	return capabilities{unique.Make(" " + strings.Join(words, " ") + " ")}
 }
 
 func eofAsCut(err error) error {

@@ -34,19 +34,20 @@ func (s *Store) Probe(ctx context.Context) (upstream.Offer, error) {
 }
 
 func (c capabilities) offer() upstream.Offer {
-	o := upstream.Offer{Passwords: c["AUTH=PLAIN"] || !c["LOGINDISABLED"], Tokens: c["AUTH=XOAUTH2"] || c["AUTH=OAUTHBEARER"]}
-	for name := range c {
+	o := upstream.Offer{Passwords: c.has("AUTH=PLAIN") || !c.has("LOGINDISABLED"), Tokens: c.has("AUTH=XOAUTH2") || c.has("AUTH=OAUTHBEARER")}
+	for _, name := range strings.Fields(c.names.Value()) {
 		if mechanism, ok := strings.CutPrefix(name, "AUTH="); ok {
 			o.Logins = append(o.Logins, mechanism)
 		} else {
 			o.Capabilities = append(o.Capabilities, name)
 		}
 	}
-	if !c["LOGINDISABLED"] && !c["AUTH=LOGIN"] {
+	if !c.has("LOGINDISABLED") && !c.has("AUTH=LOGIN") {
 		o.Logins = append(o.Logins, "LOGIN")
 	}
 	slices.Sort(o.Logins)
 	slices.Sort(o.Capabilities)
+	o.Logins, o.Capabilities = slices.Compact(o.Logins), slices.Compact(o.Capabilities)
 	return o
 }
 
@@ -71,10 +72,10 @@ func (a *account) Inspect(ctx context.Context) (upstream.Inspection, error) {
 func (c capabilities) abilities() []upstream.Ability {
 	ability := func(name, with, without string) upstream.Ability {
 		effect := with
-		if !c[name] {
+		if !c.has(name) {
 			effect = without
 		}
-		return upstream.Ability{Name: name, There: c[name], Effect: effect}
+		return upstream.Ability{Name: name, There: c.has(name), Effect: effect}
 	}
 	return []upstream.Ability{
 		ability("UIDPLUS", "what is deleted is expunged, and nothing else", `what is deleted is flagged \Deleted, hidden from POP3, and stays until another program expunges it`),
@@ -92,7 +93,7 @@ func (c capabilities) abilities() []upstream.Ability {
 func (m *maildrop) deletion(ctx context.Context) (string, error) {
 	o, caps := &m.store.o, m.conn.caps
 	remove := `flagged \Deleted and no more: the server has no UIDPLUS`
-	if caps["UIDPLUS"] {
+	if caps.has("UIDPLUS") {
 		remove = "expunged by its UID"
 	}
 	switch o.Delete {
@@ -105,7 +106,7 @@ func (m *maildrop) deletion(ctx context.Context) (string, error) {
 	switch {
 	case err != nil:
 		return "moved to the trash mailbox", err
-	case caps["MOVE"]:
+	case caps.has("MOVE"):
 		return fmt.Sprintf("moved to %q", to), nil
 	}
 	return fmt.Sprintf("copied to %q, then %s", to, remove), nil

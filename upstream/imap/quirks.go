@@ -25,7 +25,7 @@ import (
 // keep an index of their messages, and EXAMINE fixes what it tells: checked for
 // Dovecot 2.3.19 and Cyrus 3.6.1.
 func (c capabilities) opensForReading() bool {
-	return c["CONDSTORE"] || c["QRESYNC"] || c["MOVE"] || c["OBJECTID"]
+	return c.has("CONDSTORE") || c.has("QRESYNC") || c.has("MOVE") || c.has("OBJECTID")
 }
 
 // stillThere checks that message i, whose body is not of its listed size, is in

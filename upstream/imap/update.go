@@ -187,7 +187,7 @@ func (u *update) policy(ctx context.Context, box mailbox) (removal, error) {
 	}
 	// Without UIDPLUS there is no way to expunge these messages and no others.
 	remove := flag(imap2.FlagDeleted)
-	if c.caps["UIDPLUS"] {
+	if c.caps.has("UIDPLUS") {
 		remove = removal{do: func(ctx context.Context, set imap2.UIDSet, _ []uint32) error {
 			if err := c.addFlag(ctx, set, imap2.FlagDeleted); err != nil {
 				return err
@@ -202,7 +202,7 @@ func (u *update) policy(ctx context.Context, box mailbox) (removal, error) {
 	if err != nil {
 		return removal{}, err
 	}
-	if c.caps["MOVE"] {
+	if c.caps.has("MOVE") {
 		return removal{do: func(ctx context.Context, set imap2.UIDSet, _ []uint32) error { return c.move(ctx, set, to) }}, nil
 	}
 	return removal{

@@ -21,7 +21,7 @@ import (
 
 func newLedger(t testing.TB, file string) *ledger.Ledger {
 	t.Helper()
-	l, err := ledger.Open(ledger.Options{File: file})
+	l, err := ledger.Open(t.Context(), ledger.Options{File: file})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +336,7 @@ func TestNothingIsShownBeforeItIsWrittenDown(t *testing.T) {
 	_, err = account(t, store, alice).Open(t.Context())
 	wantKind(t, err, upstream.Unavailable)
 
-	full, err := ledger.Open(ledger.Options{File: filepath.Join(t.TempDir(), "full"), Octets: 1})
+	full, err := ledger.Open(t.Context(), ledger.Options{File: filepath.Join(t.TempDir(), "full"), Octets: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

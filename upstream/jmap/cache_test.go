@@ -47,45 +47,46 @@ func listedAs(t *testing.T, s *jmaptest.Server, store *jmap.Store) {
 func TestTheNextLoginAsksForWhatChanged(t *testing.T) {
 	second := func(n int) time.Time { return time.Date(2026, 10, 1, 0, 0, n, 0, time.UTC) }
 	for _, tt := range []struct {
-		name   string
-		change func(s *jmaptest.Server, ids []string)
-		how    string
+		name     string
+		change   func(s *jmaptest.Server, ids []string)
+		how      string
+		requests int // with the one for the session
 	}{
-		{"nothing", func(*jmaptest.Server, []string) {}, "unchanged"},
-		{"the_state_alone", func(s *jmaptest.Server, _ []string) { s.Touch() }, "unchanged"},
-		{"one_came", func(s *jmaptest.Server, _ []string) { s.Deliver([]byte("longer than the others")) }, "added"},
-		{"one_came_among_the_old", func(s *jmaptest.Server, _ []string) { s.DeliverAt([]byte(small), second(2), jmaptest.Inbox) }, "added"},
-		{"one_came_elsewhere", func(s *jmaptest.Server, _ []string) { s.DeliverAt([]byte(small), second(99), jmaptest.Archive) }, "added"},
-		{"one_came_and_went", func(s *jmaptest.Server, _ []string) { s.Destroy(s.Deliver([]byte(small))) }, "unchanged"},
-		{"the_first_went", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[0]) }, "removed"},
-		{"the_last_went", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[4]) }, "removed"},
+		{"nothing", func(*jmaptest.Server, []string) {}, "unchanged", 2},
+		{"the_state_alone", func(s *jmaptest.Server, _ []string) { s.Touch() }, "unchanged", 2},
+		{"one_came", func(s *jmaptest.Server, _ []string) { s.Deliver([]byte("longer than the others")) }, "added", 3},
+		{"one_came_among_the_old", func(s *jmaptest.Server, _ []string) { s.DeliverAt([]byte(small), second(2), jmaptest.Inbox) }, "added", 3},
+		{"one_came_elsewhere", func(s *jmaptest.Server, _ []string) { s.DeliverAt([]byte(small), second(99), jmaptest.Archive) }, "added", 3},
+		{"one_came_and_went", func(s *jmaptest.Server, _ []string) { s.Destroy(s.Deliver([]byte(small))) }, "unchanged", 2},
+		{"the_first_went", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[0]) }, "removed", 2},
+		{"the_last_went", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[4]) }, "removed", 2},
 		{"one_went_to_another_mailbox", func(s *jmaptest.Server, ids []string) {
 			s.Put(ids[2], jmaptest.Archive, true)
 			s.Put(ids[2], jmaptest.Inbox, false)
-		}, "removed"},
+		}, "removed", 3},
 		{"one_went_and_came_back", func(s *jmaptest.Server, ids []string) {
 			s.Put(ids[2], jmaptest.Inbox, false)
 			s.Put(ids[2], jmaptest.Inbox, true)
-		}, "removed"},
-		{"one_was_read", func(s *jmaptest.Server, ids []string) { s.Mark(ids[1], "$seen", true) }, "removed"},
-		{"one_was_hidden", func(s *jmaptest.Server, ids []string) { s.Mark(ids[1], jmap.HiddenKeyword, true) }, "removed"},
+		}, "removed", 3},
+		{"one_was_read", func(s *jmaptest.Server, ids []string) { s.Mark(ids[1], "$seen", true) }, "removed", 3},
+		{"one_was_hidden", func(s *jmaptest.Server, ids []string) { s.Mark(ids[1], jmap.HiddenKeyword, true) }, "removed", 3},
 		{"all_went", func(s *jmaptest.Server, ids []string) {
 			for _, id := range ids {
 				s.Destroy(id)
 			}
-		}, "removed"},
+		}, "removed", 2},
 		{"all_went_and_one_came", func(s *jmaptest.Server, ids []string) {
 			for _, id := range ids {
 				s.Destroy(id)
 			}
 			s.Deliver([]byte(small))
-		}, "removed"},
+		}, "removed", 3},
 		{"more_than_a_request_tells", func(s *jmaptest.Server, ids []string) {
 			for range 20 {
 				s.Deliver([]byte(small))
 			}
-		}, "full"},
-		{"the_server_forgot", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[0]); s.Forget(); s.Touch() }, "full"},
+		}, "full", 0},
+		{"the_server_forgot", func(s *jmaptest.Server, ids []string) { s.Destroy(ids[0]); s.Forget(); s.Touch() }, "full", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := jmaptest.New(t, jmaptest.Options{MaxGet: 10})
@@ -104,8 +105,8 @@ func TestTheNextLoginAsksForWhatChanged(t *testing.T) {
 			if *how != tt.how {
 				t.Errorf("it was listed as %s, want %s", *how, tt.how)
 			}
-			if n := len(s.Requests()) - before; n != 3 && tt.how != "full" {
-				t.Errorf("%d requests, want those for the session, the mailboxes and the changes", n)
+			if n := len(s.Requests()) - before; tt.requests > 0 && n != tt.requests {
+				t.Errorf("%d requests, want those for the session, for the changes, and for what has changed if anything has", n)
 			}
 			listedAs(t, s, store)
 			if *how == "full" {
@@ -192,6 +193,65 @@ func TestWhatIsNotProvedIsListedFromTheStart(t *testing.T) {
 	}
 }
 
+// TestChangesAreOfOneState: what happens while they are asked for is in none of the
+// answers, or in some.
+func TestChangesAreOfOneState(t *testing.T) {
+	for _, tt := range []struct {
+		at   string
+		came bool // there is something that changed
+	}{{"Email/query", false}, {"Email/get of the last", false}, {"Email/get of what changed", true}} {
+		s := jmaptest.New(t, jmaptest.Options{})
+		first := s.Deliver([]byte(small))
+		s.Deliver([]byte(small))
+		store, how := cachedStore(t, s, 1<<20, nil)
+		open(t, store)
+		if tt.came {
+			s.Deliver([]byte(small))
+		}
+		once := false
+		s.OnCall(func(m string, args map[string]any) *jmaptest.Reply {
+			if m == "Email/get" {
+				m += " of the last"
+				if len(args["properties"].([]any)) > 3 {
+					m = "Email/get of what changed"
+				}
+			}
+			if m == tt.at && !once {
+				once = true
+				s.Mark(first, "$seen", true)
+			}
+			return nil
+		})
+		if open(t, store); *how != "full" || !once {
+			t.Errorf("%s in another state: listed as %s", tt.at, *how)
+		}
+	}
+}
+
+// TestAListIsOfTheMailboxThatIsServedNow: the role may go to another one.
+func TestAListIsOfTheMailboxThatIsServedNow(t *testing.T) {
+	s := jmaptest.New(t, jmaptest.Options{})
+	s.DeliverAt([]byte("of the inbox"), time.Unix(0, 0), jmaptest.Inbox)
+	s.DeliverAt([]byte("other"), time.Unix(0, 0), jmaptest.Archive)
+	store, how := cachedStore(t, s, 1<<20, nil)
+	open(t, store)
+	s.Rewrite(func(m string, r map[string]any) {
+		if m != "Mailbox/get" {
+			return
+		}
+		for _, v := range r["list"].([]any) {
+			box := v.(map[string]any)
+			delete(box, "role")
+			if box["id"] == jmaptest.Archive {
+				box["role"] = "inbox"
+			}
+		}
+	})
+	if _, m := open(t, store); *how != "full" || m.Len() != 1 || m.Size(0) != 5 {
+		t.Errorf("listed as %s: %q", *how, uidls(m))
+	}
+}
+
 // TestAListOfNoOneStateIsNotKept: what changed while it was listed is in no state,
 // be it that one came for one that went, so that the sum is right.
 func TestAListOfNoOneStateIsNotKept(t *testing.T) {
@@ -262,19 +322,25 @@ func TestListsStayExact(t *testing.T) {
 }
 
 // TestAListIsOfOneMailbox: a list is not taken for that of another, be it as long
-// and with the same message at its end.
+// and with the same message at its end, and does not take its place either.
 func TestAListIsOfOneMailbox(t *testing.T) {
 	s := jmaptest.New(t, jmaptest.Options{})
 	s.DeliverAt([]byte("of the inbox"), time.Unix(0, 0), jmaptest.Inbox)
 	s.DeliverAt([]byte("other"), time.Unix(0, 0), jmaptest.Archive)
 	s.DeliverAt([]byte("of both"), time.Unix(9, 0), jmaptest.Inbox, jmaptest.Archive)
 	cache := jmap.NewCache(1 << 20)
+	var hows []string
 	for _, mailbox := range []string{"", "Archive", "", "Archive"} {
-		store := newStore(t, s, func(o *jmap.Options) { o.Cache, o.Mailbox = cache, mailbox })
+		store := newStore(t, s, func(o *jmap.Options) {
+			o.Cache, o.Mailbox, o.Trace.Listed = cache, mailbox, func(how string) { hows = append(hows, how) }
+		})
 		_, m := open(t, store)
 		if want := map[string]int64{"": 12, "Archive": 5}[mailbox]; m.Len() != 2 || m.Size(0) != want {
 			t.Errorf("%q: %d messages, the first of %d octets", mailbox, m.Len(), m.Size(0))
 		}
+	}
+	if want := []string{"full", "full", "unchanged", "unchanged"}; !slices.Equal(hows, want) {
+		t.Errorf("listed as %q, want %q", hows, want)
 	}
 }
 

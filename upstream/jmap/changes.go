@@ -2,6 +2,7 @@ package jmap
 
 import (
 	"context"
+	"slices"
 )
 
 // changes is the answer to Email/changes (RFC 8620 section 5.2).
@@ -18,42 +19,65 @@ type changes struct {
 // known; nil if that cannot be had, or is not proved to be right: then it is
 // listed from the start, and what is wrong with the server shows there.
 //
-// One request asks for the changes, for what became of these messages, for the
-// number of messages, and for the last one. All of it must be told in one state.
-// Then the number must be that of the list, and the last message must be the list's
-// last, of the same size and time. Email/queryChanges would tell less, but servers
-// do not calculate it where the filter looks at a keyword.
+// One request asks whether the mailbox is still the one, for the changes, for the
+// number of messages, and for the last one. A second one asks what became of the
+// messages that changed, if any did: each call costs a server as much as the
+// account is large, asked for nothing too. All of it must be told in one state.
+// Then the number must be that of the list, and the last message must be the
+// list's last, of the same size and time. Email/queryChanges would tell less, but
+// servers do not calculate it where the filter looks at a keyword.
+//
+// Measured at Cyrus 3.6.1, with 20, 200 and 1,000 messages, one request at a time:
+// the first request takes 11, 18 and 50 ms; a request for the mailbox and one for
+// the whole list take 15, 25 and 68 ms together. A small mailbox is no special case.
 func (m *maildrop) since(ctx context.Context, known *snapshot) (s *snapshot, how string) {
-	if !m.client.limits.allow(5) {
+	if !m.client.limits.allow(4) {
 		return nil, ""
 	}
-	most := m.client.limits.perCall(pageSize, m.client.limits.Get, maxID+8)
-	all := append([]string{"mailboxIds", "keywords"}, listed...)
+	m.mailbox = known.mailbox
+	most := m.mostInGet()
+	var all mailboxes
 	var ch changes
-	var created, updated, last emails
 	var q query
-	err := m.client.do(ctx, opList, answerLimit(2*most+1),
+	var last emails
+	err := m.client.do(ctx, opList, maxMailboxes+answerLimit(most+1),
+		all.call(),
 		call{"Email/changes", map[string]any{"sinceState": known.state, "maxChanges": most}, &ch},
-		getOf(0, "Email/changes", "/created", &created, all...),
-		getOf(0, "Email/changes", "/updated", &updated, all...),
 		m.queryCall(map[string]any{"position": -1, "limit": 1}, &q),
-		getOf(3, "Email/query", "/ids", &last, listed...))
+		getOf(2, "Email/query", "/ids", &last, listed...))
 	if err != nil || ch.Old != known.state || ch.More || ch.New == "" || len(ch.New) > maxState {
 		return nil, ""
 	}
-	for _, x := range []struct {
-		asked []string
-		got   emails
-	}{{ch.Created, created}, {ch.Updated, updated}, {q.IDs, last}} {
-		if x.got.State != ch.New || x.got.complete(x.asked) != nil {
-			return nil, ""
-		}
+	if box, err := all.served(m.client.mailboxName()); err != nil || box.ID != known.mailbox {
+		return nil, ""
 	}
-	s, how = m.after(known, ch, append(created.List, updated.List...))
+	if last.State != ch.New || last.complete(q.IDs) != nil {
+		return nil, ""
+	}
+	changed, ok := m.changed(ctx, ch)
+	if !ok {
+		return nil, ""
+	}
+	s, how = m.after(known, ch, changed)
 	if q.Total == nil || *q.Total != int64(s.len()) || s.len() > m.client.store.o.MaxMessages || !s.endsWith(last.List) {
 		return nil, ""
 	}
 	return s, how
+}
+
+// changed asks what became of the messages that were created or updated. ok is
+// false where that is not told, whole and in the state of ch.
+func (m *maildrop) changed(ctx context.Context, ch changes) (there []email, ok bool) {
+	ids := slices.Concat(ch.Created, ch.Updated)
+	switch {
+	case len(ids) == 0:
+		return nil, true
+	case len(ids) > m.mostInGet():
+		return nil, false
+	}
+	var got emails
+	err := m.client.do(ctx, opList, answerLimit(len(ids)), getCall(ids, &got, append([]string{"mailboxIds", "keywords"}, listed...)...))
+	return got.List, err == nil && got.State == ch.New && got.complete(ids) == nil
 }
 
 // after is known with these changes, of which there tells what is there now.
@@ -85,7 +109,7 @@ func (m *maildrop) after(known *snapshot, ch changes, there []email) (s *snapsho
 		how = listedRemoved
 	}
 	s = l.freeze()
-	s.state = ch.New
+	s.mailbox, s.state = known.mailbox, ch.New
 	return s, how
 }
 

@@ -30,9 +30,6 @@ func (m *maildrop) list(ctx context.Context) error {
 	t := m.client.store.o.ListTime
 	ctx, cancel := context.WithTimeoutCause(ctx, t, fmt.Errorf("not listed within %v", t))
 	defer cancel()
-	if err := m.findMailbox(ctx); err != nil {
-		return err
-	}
 	cache, key := m.client.store.o.Cache, m.cacheKey()
 	if known := cache.get(key); known != nil {
 		if s, how := m.since(ctx, known); s != nil {
@@ -43,6 +40,9 @@ func (m *maildrop) list(ctx context.Context) error {
 			m.client.store.o.Trace.listed(how)
 			return nil
 		}
+	}
+	if err := m.findMailbox(ctx); err != nil {
+		return err
 	}
 	for try := 1; ; try++ {
 		s, err := m.pages(ctx)
@@ -61,10 +61,10 @@ func (m *maildrop) list(ctx context.Context) error {
 	}
 }
 
-// cacheKey names the mailbox as this very user sees it.
+// cacheKey names the mailbox as this very user names it.
 func (m *maildrop) cacheKey() cacheKey {
 	c := m.client
-	return newCacheKey(c.store.origin, c.creds.User, c.accountID, m.mailbox)
+	return newCacheKey(c.store.origin, c.creds.User, c.accountID, c.mailboxName())
 }
 
 // query is the answer to Email/query (RFC 8621 section 4.4), as far as it is
@@ -123,7 +123,7 @@ func (m *maildrop) pages(ctx context.Context) (*snapshot, error) {
 		if p.Position+int64(len(p.IDs)) >= *p.Total {
 			s := l.freeze()
 			if still && int64(s.len()) == *p.Total && len(state) <= maxState {
-				s.state = state
+				s.mailbox, s.state = m.mailbox, state
 			}
 			return s, nil
 		}
@@ -144,7 +144,7 @@ type page struct {
 
 // page asks for one page and sees that it is whole.
 func (m *maildrop) page(ctx context.Context, anchor string) (p page, err error) {
-	size := m.client.limits.perCall(pageSize, m.client.limits.Get, maxID+8)
+	size := m.mostInGet()
 	var calls []call
 	var before emails
 	if anchor == "" && m.client.limits.allow(3) {
@@ -164,6 +164,11 @@ func (m *maildrop) page(ctx context.Context, anchor string) (p page, err error) 
 		return p, failf(upstream.Unavailable, opList, "the answer to Email/query is not what JMAP says")
 	}
 	return p, p.got.complete(p.IDs)
+}
+
+// mostInGet is how many messages one Email/get is asked for.
+func (m *maildrop) mostInGet() int {
+	return m.client.limits.perCall(pageSize, m.client.limits.Get, maxID+8)
 }
 
 // listed is what a list needs of an Email.

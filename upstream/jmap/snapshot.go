@@ -11,6 +11,7 @@ import (
 // time is of whole seconds on some servers, which tell messages of one second in
 // any order.
 type snapshot struct {
+	mailbox  string // its id, where there is a state
 	state    string // of the query that listed it; "" where it cannot be continued
 	ids      ids
 	octets   numbers
@@ -25,7 +26,7 @@ const snapshotOverhead = 640
 
 // memory is what the snapshot takes, in octets.
 func (s *snapshot) memory() int64 {
-	return int64(snapshotOverhead + len(s.state) + cap(s.ids.shape) + cap(s.ids.packed) + cap(s.ids.plain) + 4*cap(s.ids.ends) +
+	return int64(snapshotOverhead + len(s.mailbox) + len(s.state) + cap(s.ids.shape) + cap(s.ids.packed) + cap(s.ids.plain) + 4*cap(s.ids.ends) +
 		cap(s.octets.packed) + cap(s.received.packed))
 }
 

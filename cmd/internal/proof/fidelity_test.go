@@ -241,7 +241,7 @@ func fidelityBatches(t *testing.T, total *fidelityCount) (mismatches int) {
 				return &fidelitySplit{Conn: c, piece: func(int) int { mu.Lock(); defer mu.Unlock(); return 1 << pieces.IntN(15) }}
 			})
 			seen := 0
-			engine := pop3.Options{Trace: pop3.Trace{SizeMismatch: func(_, _ int64) { seen++ }}}
+			engine := pop3.Options{Trace: pop3.Trace{SizeMismatch: func(_ string, _, _ int64) { seen++ }}}
 			fidelityCheck(t, total, fidelityEngine(t, srv, engine, imap.Options{Dial: dial}), asks, list)
 			if seen != wanted {
 				t.Errorf("%d sizes were counted as different, want %d", seen, wanted)

@@ -94,7 +94,7 @@ func newHarness(t testing.TB, o harnessOptions) *harness {
 	if o.Upstream != nil {
 		store.Dial = h.imap.DialWith(o.Upstream)
 	}
-	lists, err := listcache.New(listcache.Options{})
+	lists, err := listcache.New(t.Context(), listcache.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

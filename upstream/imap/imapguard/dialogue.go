@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net/http/httptrace"
-	"slices"
 	"strings"
 )
 
@@ -76,10 +75,9 @@ func Handshake(ctx context.Context, conn *tls.Conn) error {
 }
 
 // Handover ends the dialogue: from now on Read serves go-imap's client, which
-// takes the connection as authenticated, with these capabilities. What is no atom
-// is no capability, and left out.
-func (c *Conn) Handover(capabilities []string) {
-	names := slices.DeleteFunc(slices.Clone(capabilities), func(s string) bool { return !isAtom(s) })
+// takes the connection as authenticated, with these capabilities. They are the
+// caller's own words: the library spins for ever over some that are no atoms.
+func (c *Conn) Handover(capabilities ...string) {
 	c.over.Store(true)
-	c.scan.out = []byte("* PREAUTH [CAPABILITY " + strings.Join(names, " ") + "] ready\r\n")
+	c.scan.out = []byte("* PREAUTH [CAPABILITY " + strings.Join(capabilities, " ") + "] ready\r\n")
 }

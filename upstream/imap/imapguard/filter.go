@@ -147,16 +147,6 @@ func hideCapabilities(piece []byte) {
 	}
 }
 
-// isAtom reports whether s is an atom (RFC 3501 section 9).
-func isAtom(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c <= 0x20 || c > 0x7e || bytes.IndexByte([]byte(`(){%*"\]`), c) >= 0 {
-			return false
-		}
-	}
-	return s != ""
-}
-
 // legalFlags makes every flag between the parentheses one that the grammar
 // allows, in place: servers that take any keyword list it as it is, and the
 // library drops the connection over it. Such a flag is never one of ours.

@@ -56,8 +56,8 @@ type Ledger struct {
 
 // Open opens the file, and reads all of it once. An error says what to do about
 // the file. One that another process has is no error: it is opened as soon as it is
-// free, and until then there is [ErrBusy].
-func Open(o Options) (*Ledger, error) {
+// free, and until then there is [ErrBusy]. The wait is until ctx ends or Close.
+func Open(ctx context.Context, o Options) (*Ledger, error) {
 	if o.File == "" {
 		return nil, errors.New("a ledger needs a file")
 	}
@@ -75,8 +75,7 @@ func Open(o Options) (*Ledger, error) {
 	l := &Ledger{max: o.Octets, log: o.Logger}
 	err = l.open(o.File)
 	if errors.Is(err, boltfile.ErrInUse) {
-		var ctx context.Context
-		ctx, l.stop = context.WithCancel(context.Background()) // until Close
+		ctx, l.stop = context.WithCancel(ctx)
 		o.Logger.Warn("the ledger is in use by another process: mailboxes with a window wait until it is free", "op", "ledger", "file", o.File)
 		l.later.Go(func() { l.await(ctx, o.File) })
 		return l, nil

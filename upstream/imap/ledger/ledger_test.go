@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
@@ -29,7 +32,7 @@ func newLedger(t testing.TB, o ledger.Options) *ledger.Ledger {
 	if o.File == "" {
 		o.File = filepath.Join(t.TempDir(), "ledger")
 	}
-	l, err := ledger.Open(o)
+	l, err := ledger.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +303,7 @@ func TestADamagedLedgerIsNotBegunAnew(t *testing.T) {
 			if err := os.WriteFile(file, damaged, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			l, err := ledger.Open(ledger.Options{File: file})
+			l, err := ledger.Open(t.Context(), ledger.Options{File: file})
 			if err == nil {
 				l.Close()
 				t.Fatal("it is taken")
@@ -335,7 +338,7 @@ func foreign(t *testing.T) []byte {
 func TestAFileThatCannotBeUsedSaysWhy(t *testing.T) {
 	dir := t.TempDir()
 	for file, want := range map[string]string{dir: "ledger", filepath.Join(dir, "no", "where"): "cannot be opened", "": "needs a file"} {
-		l, err := ledger.Open(ledger.Options{File: file})
+		l, err := ledger.Open(t.Context(), ledger.Options{File: file})
 		if err == nil {
 			l.Close()
 		}
@@ -428,6 +431,28 @@ func TestALedgerInUseIsTakenWhenItIsFree(t *testing.T) {
 	if got := show(t, young, "alice", []uint32{1, 2, 3}, 4); !got.Has(2) {
 		t.Errorf("what was shown before is not known: %v", got)
 	}
+}
+
+func TestTheContextEndsTheWaitForTheLedger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "ledger")
+		old := newLedger(t, ledger.Options{File: file})
+		ctx, cancel := context.WithCancel(t.Context())
+		young, err := ledger.Open(ctx, ledger.Options{File: file})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer young.Close()
+		cancel()
+		synctest.Wait()
+		if err := old.Close(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) // of the bubble
+		if _, err := young.Shown("alice", 7); !errors.Is(err, ledger.ErrBusy) {
+			t.Errorf("Shown: %v, want that it is busy", err)
+		}
+	})
 }
 
 func TestCloseEndsTheWaitForTheLedger(t *testing.T) {

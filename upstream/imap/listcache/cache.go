@@ -52,8 +52,8 @@ type entry struct {
 // New makes a cache, and opens its file if one is named. An error says what to
 // do about the file. One that another process has is no error: while an old and a
 // new gateway run side by side the new one has its lists in memory, and takes the
-// file as soon as it is free.
-func New(o Options) (*Cache, error) {
+// file as soon as it is free. It waits until ctx ends or Close.
+func New(ctx context.Context, o Options) (*Cache, error) {
 	if o.Memory <= 0 {
 		o.Memory = 64 << 20
 	}
@@ -71,8 +71,7 @@ func New(o Options) (*Cache, error) {
 	switch {
 	case errors.Is(err, boltfile.ErrInUse):
 		o.Logger.Warn("the cache file is in use by another process: the lists are in memory alone until it is free", "op", "cache", "file", o.File)
-		var ctx context.Context
-		ctx, c.stop = context.WithCancel(context.Background()) // until Close
+		ctx, c.stop = context.WithCancel(ctx)
 		c.later.Go(func() { c.await(ctx, o) })
 		return c, nil
 	case err != nil:

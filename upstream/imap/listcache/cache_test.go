@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newCache(t testing.TB, o listcache.Options) *listcache.Cache {
 	t.Helper()
-	c, err := listcache.New(o)
+	c, err := listcache.New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestConcurrentUse(t *testing.T) {
 func TestAListInUseStaysInTheFile(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c, err := listcache.New(listcache.Options{File: dir + "/lists", FileOctets: 40_000})
+		c, err := listcache.New(t.Context(), listcache.Options{File: dir + "/lists", FileOctets: 40_000})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func TestAListInUseStaysInTheFile(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
-		c, err = listcache.New(listcache.Options{File: dir + "/lists"})
+		c, err = listcache.New(t.Context(), listcache.Options{File: dir + "/lists"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -290,7 +290,7 @@ func TestADamagedFileGivesNothingWrong(t *testing.T) {
 		if err := os.WriteFile(o.File, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c, err := listcache.New(o)
+		c, err := listcache.New(t.Context(), o)
 		if err != nil {
 			if !strings.Contains(err.Error(), o.File) {
 				t.Errorf("%s: the error does not name the file: %v", what, err)
@@ -360,7 +360,7 @@ func TestAFileThatCannotBeUsedIsAnErrorThatSaysWhatToDo(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before, _ := os.ReadFile(tt.file)
-			c, err := listcache.New(listcache.Options{File: tt.file})
+			c, err := listcache.New(t.Context(), listcache.Options{File: tt.file})
 			if err == nil {
 				c.Close()
 				t.Fatal("no error")
