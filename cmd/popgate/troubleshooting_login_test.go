@@ -27,15 +27,20 @@ func passwordThatIsRight(c *trouble) {
 
 func guessed(c *trouble) {
 	srv := c.server(imaptest.Full())
-	s := c.serve("imap://"+srv.Addr(), "throttle: {guesses: 1, regain: 1s, delay: 200ms, count-loopback: true}\n")
-	guesser := c.connect(s)
-	guesser.do("USER alice", "+OK")
-	guesser.do("PASS an old one", "-ERR [AUTH] wrong user or password")
+	after := func(regain string) *service {
+		s := c.serve("imap://"+srv.Addr(), "throttle: {guesses: 1, regain: "+regain+", delay: 200ms, count-loopback: true}\n")
+		guesser := c.connect(s)
+		guesser.do("USER alice", "+OK")
+		guesser.do("PASS an old one", "-ERR [AUTH] wrong user or password")
+		return s
+	}
+	s := after("1h")
 	c.refused(s, "-ERR [AUTH] wrong user or password")
 	c.logged(s, `"login failed"`, `"cause":"refused"`, "throttle:")
 	if c.sum(s, "popgate_throttled_total") == 0 {
 		c.Error("nothing counts what was refused")
 	}
+	s = after("1s")
 	c.until("it passes", func() bool { return c.tries(s) })
 }
 

@@ -9,7 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/popgate/popgate/upstream/imap/imaptest"
 )
@@ -200,9 +201,8 @@ func fewDescriptors(c *trouble) {
 
 	limit := func(n uint64) {
 		c.Helper()
-		l := syscall.Rlimit{Cur: n, Max: few}
-		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(p.Process.Pid), syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&l)), 0, 0, 0); errno != 0 {
-			c.Skip("prlimit: ", errno)
+		if err := unix.Prlimit(p.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: few}, nil); err != nil {
+			c.Skip("prlimit: ", err)
 		}
 	}
 	limit(1)
