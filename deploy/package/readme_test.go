@@ -60,25 +60,40 @@ func TestReadmeFilesAreThere(t *testing.T) {
 	}
 }
 
-// TestPackagesHaveThePages: where the README of the package leads to a page or an
-// example, it is there.
+// TestPackagesHaveThePages: where the README and the pages of the package lead to a
+// page, an example, the alerts or the dashboard, it is there.
 func TestPackagesHaveThePages(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
+	root := t.TempDir()
+	if out, err := exec.Command("dpkg-deb", "--extract", built(t, "*_"+runtime.GOARCH+".deb"), root).CombinedOutput(); err != nil {
+		t.Skipf("dpkg-deb: %v\n%s", err, out)
+	}
+	docs := filepath.Join(root, "usr/share/doc/popgate")
+	pages, err := filepath.Glob(filepath.Join(docs, "deploy/docs/*.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := exec.Command("dpkg-deb", "--contents", built(t, "*_"+runtime.GOARCH+".deb"))
-	contents, err := list.Output()
-	if err != nil {
-		t.Skip("dpkg-deb: ", err)
-	}
-	links := regexp.MustCompile(`\]\((deploy/(?:docs|examples)[\w./-]*)`).FindAllStringSubmatch(string(text), -1)
-	for _, m := range links {
-		if !strings.Contains(string(contents), " ./usr/share/doc/popgate/"+m[1]) {
-			t.Errorf("the package has no %s", m[1])
+	links := 0
+	for _, page := range append(pages, filepath.Join(docs, "README.md")) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^):#]+)`).FindAllStringSubmatch(string(text), -1) {
+			to := filepath.Join(filepath.Dir(page), m[1])
+			if name, _ := filepath.Rel(docs, to); !regexp.MustCompile(`^(README|deploy/(docs|examples|prometheus|grafana))\b`).MatchString(name) {
+				continue // of the source alone
+			}
+			if links++; !exists(to) {
+				t.Errorf("the package has no %s, to which %s leads", m[1], filepath.Base(page))
+			}
 		}
 	}
-	if len(links) < 10 {
-		t.Errorf("the README leads to %d pages", len(links))
+	if links < 30 {
+		t.Errorf("the pages have %d links", links)
 	}
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
