@@ -40,11 +40,11 @@ func TestTheTestThatRunsIsHeard(t *testing.T) {
 func TestAPipeGetsTheTableAlone(t *testing.T) {
 	var out, errs bytes.Buffer
 	p := prover{level: "quick", out: &out, stderr: screen.Of(&errs, func(string) string { return "xterm" })}
-	o := p.measure(t.Context(), row{"X1", "a goal", []string{"sh", "-c", "printf '=== R%sN   TestX\\n' U; echo broken; exit 3"}}, "X1 (1 of 1)", t.TempDir()+"/out")
+	o := p.measure(t.Context(), row{"X1", "a goal", []string{"sh", "-c", "printf '=== R%sN   TestX\\n' U; echo broken; echo '    --- FAIL: TestX/this'; for n in $(seq 100); do echo \"    --- PASS: TestX/$n\"; done; exit 3"}}, "X1 (1 of 1)", t.TempDir()+"/out")
 	if v := p.print(row{id: "X1", goal: "a goal"}, o); v != failed || !strings.HasPrefix(out.String(), "X1   a goal\n     quick: FAILED:") {
 		t.Errorf("%s\n%s", v, &out)
 	}
-	if got := errs.String(); !strings.HasSuffix(got, ": exit status 3\nbroken\n") || strings.Contains(got, "\x1b") || strings.Contains(got, "RUN") {
+	if got := errs.String(); !strings.HasSuffix(got, ": exit status 3\nbroken\n    --- FAIL: TestX/this\n") || strings.Contains(got, "\x1b") || strings.Contains(got, "RUN") {
 		t.Errorf("standard error: %q", got)
 	}
 }
